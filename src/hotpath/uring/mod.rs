@@ -1,0 +1,309 @@
+//! The backend on io_uring: turns what a ring wants into submission entries, and answers into events.
+//!
+//! Nothing here decides anything about connections. What an operation needs in memory until it is answered belongs
+//! to the caller (`outbox`, `buffers`); what it needs until it is submitted (gather lists, timespecs) lives here.
+#![allow(unsafe_code)]
+
+mod buffer_ring;
+mod setup;
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
+
+use super::buffers::Buffers;
+use super::error::{Error, Result};
+use super::options::Options;
+use super::outbox::Segment;
+use super::stats::Stats;
+use super::token::Token;
+use buffer_ring::BufferRing;
+
+pub(super) use setup::{features, probe};
+
+/// The buffer group of the one pool that a ring has.
+const GROUP: u16 = 0;
+/// Pieces that one gathered send takes.
+pub(super) const MAX_SEGMENTS: usize = 64;
+/// Entries that one connection may need at once: two cancels, send, close.
+pub(super) const MAX_STEPS: usize = 4;
+
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+
+/// An answer of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) token: Token,
+    pub(super) result: i32,
+    pub(super) flags: u32,
+}
+
+impl Event {
+    /// The buffer that the kernel has used up for this answer.
+    pub(super) fn buffer(self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+
+    /// Whether the operation goes on.
+    pub(super) fn more(self) -> bool {
+        cqueue::more(self.flags)
+    }
+}
+
+/// How a call of [`Uring::enter`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// As asked.
+    Done,
+    /// A signal came.
+    Interrupted,
+    /// The time is over.
+    TimedOut,
+    /// The kernel wants its completions taken first, or has no memory at the moment.
+    Busy,
+}
+
+/// A gather list; the kernel reads it while it takes the submission, not later.
+struct Gather {
+    header: libc::msghdr,
+    segments: [Segment; MAX_SEGMENTS],
+}
+
+pub(super) struct Uring {
+    ring: IoUring,
+    buffer_ring: BufferRing,
+    gathers: Vec<Box<Gather>>,
+    gathers_used: usize,
+    alarm: Box<Timespec>,
+    multishot_receive: bool,
+    broken: bool,
+    pub(super) stats: Stats,
+}
+
+// SAFETY: the raw pointers inside (gather lists, the kernel's rings) are owned by this value and follow it.
+unsafe impl Send for Uring {}
+
+impl Uring {
+    pub(super) fn new(options: &Options, buffers: &Buffers) -> Result<Self> {
+        let ring = setup::make_ring(options)?;
+        let buffer_ring = BufferRing::new(&ring, buffers)?;
+        Ok(Self {
+            ring,
+            buffer_ring,
+            gathers: Vec::new(),
+            gathers_used: 0,
+            alarm: Box::new(Timespec::new()),
+            multishot_receive: true,
+            broken: false,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Lets operations in. From here on a single-issuer ring belongs to the calling thread.
+    pub(super) fn enable(&mut self) -> Result<()> {
+        self.ring.submitter().register_enable_rings().map_err(|e| Error::system("enabling the ring", e))
+    }
+
+    /// Has the kernel signal `fd` for every backlog of completions.
+    pub(super) fn register_event(&mut self, fd: RawFd) -> Result<()> {
+        self.ring.submitter().register_eventfd(fd).map_err(|e| Error::system("registering an eventfd", e))
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    // Operations. Each takes one entry, for which `room` has been made.
+
+    /// Whether `n` more entries fit, after a flush if need be.
+    pub(super) fn room(&mut self, n: usize) -> bool {
+        let queue = self.ring.submission();
+        if queue.capacity() - queue.len() >= n {
+            return true;
+        }
+        drop(queue);
+        self.stats.queue_full_flushes += 1;
+        let _ = self.enter(0, None); // what matters is whether there is room now
+        let queue = self.ring.submission();
+        queue.capacity() - queue.len() >= n
+    }
+
+    pub(super) fn accept(&mut self, token: Token, fd: RawFd) {
+        self.push(token, opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build());
+    }
+
+    /// Receives once or until cancelled; says which of both it became.
+    pub(super) fn receive(&mut self, token: Token, fd: RawFd, multishot: bool) -> bool {
+        let multishot = multishot && self.multishot_receive;
+        let entry = if multishot {
+            opcode::RecvMulti::new(Fd(fd), GROUP).build()
+        } else {
+            opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).build().flags(Flags::BUFFER_SELECT)
+        };
+        self.push(token, entry);
+        multishot
+    }
+
+    /// This kernel knows no multishot receive.
+    pub(super) fn give_up_multishot(&mut self) {
+        self.multishot_receive = false;
+    }
+
+    /// Sends the segments, whose bytes stay in place until the answer; at least one, at most [`MAX_SEGMENTS`].
+    /// `chained`: the next operation runs only if all of it was sent, else it is answered with ECANCELED.
+    pub(super) fn send(&mut self, token: Token, fd: RawFd, segments: &[Segment], chained: bool) {
+        let entry = match segments {
+            [one] => opcode::Send::new(Fd(fd), one.base(), one.len() as u32).flags(SEND_FLAGS).build(),
+            many => opcode::SendMsg::new(Fd(fd), self.gather(many)).flags(SEND_FLAGS as u32).build(),
+        };
+        self.push(token, if chained { entry.flags(Flags::IO_LINK) } else { entry });
+    }
+
+    fn gather(&mut self, segments: &[Segment]) -> *const libc::msghdr {
+        if self.gathers_used == self.gathers.len() {
+            // SAFETY: a msghdr of zeros is an empty one.
+            let header = unsafe { std::mem::zeroed() };
+            self.gathers.push(Box::new(Gather { header, segments: [Segment::new(std::ptr::null(), 0); MAX_SEGMENTS] }));
+        }
+        let gather = &mut self.gathers[self.gathers_used];
+        self.gathers_used += 1;
+        gather.segments[..segments.len()].copy_from_slice(segments);
+        gather.header.msg_iov = gather.segments.as_mut_ptr().cast(); // a Segment is laid out as an iovec
+        gather.header.msg_iovlen = segments.len();
+        &gather.header
+    }
+
+    pub(super) fn connect(&mut self, token: Token, fd: RawFd, address: &[u8]) {
+        let entry = opcode::Connect::new(Fd(fd), address.as_ptr().cast(), address.len() as libc::socklen_t);
+        self.push(token, entry.build());
+    }
+
+    pub(super) fn close(&mut self, token: Token, fd: RawFd) {
+        self.push(token, opcode::Close::new(Fd(fd)).build());
+    }
+
+    /// Cancels what was submitted as `target`. Only a failure is answered.
+    pub(super) fn cancel(&mut self, token: Token, target: Token) {
+        self.push(token, opcode::AsyncCancel::new(target.0).build().flags(Flags::SKIP_SUCCESS));
+    }
+
+    pub(super) fn cancel_all(&mut self, token: Token) {
+        self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any().all()).build());
+    }
+
+    /// Answers each time that `fd` becomes readable.
+    pub(super) fn watch(&mut self, token: Token, fd: RawFd) {
+        self.push(token, opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build());
+    }
+
+    /// Answers after `delay`; with `update`, moves the one that is set already.
+    pub(super) fn alarm(&mut self, token: Token, delay: Duration, update: Option<Token>) {
+        *self.alarm = Timespec::from(delay);
+        let time: *const Timespec = &*self.alarm;
+        let entry = match update {
+            None => opcode::Timeout::new(time).build(),
+            Some(pending) => opcode::TimeoutUpdate::new(pending.0, time).flags(TimeoutFlags::empty()).build(),
+        };
+        self.push(token, entry);
+    }
+
+    fn push(&mut self, token: Token, entry: Entry) {
+        self.stats.submissions += 1;
+        // SAFETY: what the entry points to stays valid as the caller of the operation above promises; see the module.
+        let pushed = unsafe { self.ring.submission().push(&entry.user_data(token.0)) };
+        debug_assert!(pushed.is_ok(), "no room was made");
+    }
+
+    /// Gives a buffer (back) to the kernel.
+    pub(super) fn give_buffer(&mut self, buffers: &Buffers, id: u16) {
+        self.buffer_ring.give(buffers, id);
+    }
+
+    // Entering the kernel.
+
+    /// Whether entering would do anything but wait: entries are queued, or the kernel has answers to hand out.
+    pub(super) fn has_work(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Submits what is queued and waits until `want` answers are there, at most for `timeout` (None: no limit).
+    pub(super) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
+        let submitter = self.ring.submitter();
+        self.stats.syscalls += 1;
+        let entered = if want == 0 {
+            // A wait with a timeout of zero costs a timer in the kernel; this only runs what is ready.
+            let queued = self.queued();
+            // SAFETY: no argument is passed.
+            unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, EnterFlags::GETEVENTS.bits(), None) }
+        } else if let Some(timeout) = timeout {
+            let time = Timespec::from(timeout);
+            submitter.submit_with_args(want, &SubmitArgs::new().timespec(&time))
+        } else {
+            submitter.submit_and_wait(want)
+        };
+        if self.gathers_used > 0 && self.queued() == 0 {
+            self.gathers_used = 0;
+        }
+        match entered {
+            Ok(_) => Ok(Entered::Done),
+            Err(e) => match e.raw_os_error() {
+                Some(libc::EINTR) => Ok(Entered::Interrupted),
+                Some(libc::ETIME) => Ok(Entered::TimedOut),
+                Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM) => Ok(Entered::Busy),
+                _ => {
+                    self.broken = true;
+                    Err(Error::system("io_uring_enter", e))
+                }
+            },
+        }
+    }
+
+    /// Whether entering has failed in a way that will not pass.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    fn queued(&mut self) -> u32 {
+        self.ring.submission().len() as u32
+    }
+
+    /// Whether answers wait to be taken.
+    pub(super) fn has_events(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.ring.submission().cq_overflow()
+    }
+
+    /// Takes up to `events.len()` answers.
+    pub(super) fn take(&mut self, events: &mut Vec<Event>, max: usize) {
+        if self.ring.submission().cq_overflow() {
+            self.stats.cq_overflows += 1;
+        }
+        let before = events.len();
+        for entry in self.ring.completion().take(max) {
+            events.push(Event { token: Token(entry.user_data()), result: entry.result(), flags: entry.flags() });
+        }
+        self.stats.completions += (events.len() - before) as u64;
+    }
+
+    /// In a forked child: closes this process's copy of the descriptor and touches nothing else.
+    pub(super) fn abandon(self) {
+        let fd = self.ring.as_raw_fd();
+        std::mem::forget(self);
+        crate::sys::close(fd);
+    }
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring").field("fd", &self.raw_fd()).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+/// For messages: what the kernel said.
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
