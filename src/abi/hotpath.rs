@@ -270,10 +270,10 @@ fn timeout(ms: u32) -> Option<Duration> {
 ///
 /// # Safety
 /// `data` is NULL or valid for reads of `len` bytes during `'a`.
-unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Result<&'a [u8], Refusal<Error>> {
+unsafe fn bytes<'a>(data: *const c_void, len: usize, name: &'static str) -> Result<&'a [u8], Refusal<Error>> {
     match (data.is_null(), len) {
         (_, 0) => Ok(&[]),
-        (true, _) => Err(Refusal::Null("data")),
+        (true, _) => Err(Refusal::Null(name)),
         _ if isize::try_from(len).is_err() => argument("len is larger than the address space"),
         // SAFETY: the caller's promise.
         _ => Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) }),
@@ -464,7 +464,12 @@ pub unsafe extern "C" fn hotpath_submit_recv(ring: *mut hotpath_ring_t, fd: i32)
 /// # Safety
 /// ring is NULL or a ring; iov is valid for reads of iov_count elements now, and what they name until the completion.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hotpath_submit_send(ring: *mut hotpath_ring_t, fd: i32, iov: *const iovec, iov_count: u32) -> i32 {
+pub unsafe extern "C" fn hotpath_submit_send(
+    ring: *mut hotpath_ring_t,
+    fd: i32,
+    iov: *const iovec,
+    iov_count: u32,
+) -> i32 {
     call(ring, |ring| {
         if iov.is_null() && iov_count > 0 {
             return Err(Refusal::Null("iov"));
@@ -495,10 +500,16 @@ pub unsafe extern "C" fn hotpath_submit_send(ring: *mut hotpath_ring_t, fd: i32,
 /// # Safety
 /// ring is NULL or a ring; data is valid for reads of len bytes during the call.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hotpath_send(ring: *mut hotpath_ring_t, fd: i32, data: *const c_void, len: usize, flags: u32) -> i32 {
+pub unsafe extern "C" fn hotpath_send(
+    ring: *mut hotpath_ring_t,
+    fd: i32,
+    data: *const c_void,
+    len: usize,
+    flags: u32,
+) -> i32 {
     call(ring, |ring| {
         // SAFETY: the caller's promise.
-        let data = unsafe { bytes(data, len) }?;
+        let data = unsafe { bytes(data, len, "data") }?;
         done(ring.send(fd, data, quiet(flags, HOTPATH_QUIET)?))
     })
 }
@@ -586,7 +597,7 @@ pub unsafe extern "C" fn hotpath_submit_connect(
 ) -> i32 {
     call(ring, |ring| {
         // SAFETY: the caller's promise.
-        let addr = unsafe { bytes(addr.cast(), addr_len as usize) }?;
+        let addr = unsafe { bytes(addr.cast(), addr_len as usize, "addr") }?;
         done(ring.submit_connect(fd, addr))
     })
 }
@@ -830,7 +841,7 @@ unsafe fn execute(ring: &mut Ring, command: &hotpath_command_t) -> Result<(), Re
         HOTPATH_CMD_SEND => {
             let quiet = quiet(flags, HOTPATH_QUIET | HOTPATH_RELEASE)?;
             // SAFETY: the caller's promise.
-            let data = unsafe { bytes(address, len as usize) }?;
+            let data = unsafe { bytes(address, len as usize, "data") }?;
             if let Some(id) = release {
                 ring.buffer(id)?; // refused as a whole, or not at all
             }
@@ -850,7 +861,7 @@ unsafe fn execute(ring: &mut Ring, command: &hotpath_command_t) -> Result<(), Re
         HOTPATH_CMD_CLOSE => ring.submit_close(fd, timeout(len))?,
         HOTPATH_CMD_CONNECT => {
             // SAFETY: the caller's promise.
-            ring.submit_connect(fd, unsafe { bytes(address, len as usize) }?)?;
+            ring.submit_connect(fd, unsafe { bytes(address, len as usize, "data") }?)?;
         }
         HOTPATH_CMD_TIMEOUT => ring.submit_timeout(data as i64, milliseconds(len)),
         HOTPATH_CMD_SHUTDOWN => ring.submit_shutdown(fd)?,
@@ -974,9 +985,13 @@ pub unsafe extern "C" fn hotpath_release_bufs(ring: *mut hotpath_ring_t, buf_ids
         if buf_ids.is_null() && count > 0 {
             return Err(Refusal::Null("buf_ids"));
         }
-        // SAFETY: the caller's promise.
-        let ids = (0..count as usize).map(|index| unsafe { buf_ids.add(index).read_unaligned() });
-        done(ids.fold(Ok(()), |so_far, id| ring.release(id).and(so_far)))
+        let mut result = Ok(());
+        for index in 0..count as usize {
+            // SAFETY: the caller's promise.
+            let released = ring.release(unsafe { buf_ids.add(index).read_unaligned() });
+            result = released.and(result);
+        }
+        done(result)
     })
 }
 

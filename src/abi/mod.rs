@@ -61,7 +61,10 @@ pub(crate) fn guard<F: Failure>(body: impl FnOnce() -> Result<i32, F>) -> i32 {
         Ok(Err(failure)) => fail(&failure),
         Err(panic) => {
             std::mem::forget(panic); // its destructor might panic again
-            remember(SHMHOT_EPANIC, &"a bug in the library was caught (a panic); its handle may be unusable from now on")
+            remember(
+                SHMHOT_EPANIC,
+                &"a bug in the library was caught (a panic); its handle may be unusable from now on",
+            )
         }
     }
 }
@@ -180,7 +183,11 @@ pub(crate) unsafe fn read_sized<T: Extensible, E>(from: *const T, name: &'static
 ///
 /// # Safety
 /// `to` is valid for reads and writes of the size in its first field.
-pub(crate) unsafe fn write_sized<T: Extensible, E>(to: *mut T, value: &T, name: &'static str) -> Result<(), Refusal<E>> {
+pub(crate) unsafe fn write_sized<T: Extensible, E>(
+    to: *mut T,
+    value: &T,
+    name: &'static str,
+) -> Result<(), Refusal<E>> {
     if to.is_null() {
         return Err(Refusal::Null(name));
     }

@@ -19,7 +19,8 @@ pub(super) struct Buffers {
 impl Buffers {
     pub(super) fn new(options: &Options) -> Result<Self> {
         let len = options.pool_len()?;
-        let region = Region::new(len).map_err(|e| Error::system("mapping n_bufs receive buffers of buf_size bytes", e))?;
+        let region =
+            Region::new(len).map_err(|e| Error::system("mapping n_bufs receive buffers of buf_size bytes", e))?;
         let received = vec![KERNELS; options.n_bufs as usize].into_boxed_slice();
         Ok(Self { region, buf_size: options.buf_size, received, held: 0 })
     }
@@ -70,7 +71,11 @@ impl Buffers {
 
     fn held_slot(&self, id: i32) -> Result<usize> {
         match usize::try_from(id).ok().and_then(|slot| self.received.get(slot)) {
-            None => Err(Error::Argument { name: "buf_id", value: id.into(), must: "the number of a buffer, 0 to n_bufs - 1" }),
+            None => Err(Error::Argument {
+                name: "buf_id",
+                value: id.into(),
+                must: "the number of a buffer, 0 to n_bufs - 1",
+            }),
             Some(&KERNELS) => Err(Error::NotHeld(id)),
             Some(_) => Ok(id as usize),
         }

@@ -1,17 +1,17 @@
 //! What a wait gives: the 24-byte record, its kinds and its flags.
+//!
+//! | offset | type | field |
+//! |---|---|---|
+//! | 0 | u8 | `op_kind` |
+//! | 1 | | zero |
+//! | 4 | i32 | `fd` |
+//! | 8 | i64 | `result` |
+//! | 16 | i32 | `buf_id` |
+//! | 20 | u32 | `flags` |
 
 use static_assertions::const_assert_eq;
 
 /// One thing that happened.
-///
-/// | offset | type | field | |
-/// |---|---|---|---|
-/// | 0 | u8 | `op_kind` | [`OpKind`] |
-/// | 1 | | | zero |
-/// | 4 | i32 | `fd` | the descriptor it concerns, -1 when none |
-/// | 8 | i64 | `result` | as [`OpKind`] says, or `-errno` |
-/// | 16 | i32 | `buf_id` | the buffer that holds received bytes, -1 when none |
-/// | 20 | u32 | `flags` | the kernel's CQE flags, and [`F_ENDED`] |
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {

@@ -38,8 +38,7 @@ pub(super) struct Inbound {
     pub(super) starved: bool,
     /// Waits for a descriptor or memory to become free.
     pub(super) resting: bool,
-    /// Something came before. The first receive of a connection is armed for one answer only, because a client that
-    /// wants no more is then closed without anything to cancel.
+    /// Something came before.
     pub(super) warm: bool,
 }
 

@@ -121,7 +121,9 @@ impl fmt::Display for Error {
             ),
             Self::Busy => write!(f, "another thread is inside this ring at the moment"),
             Self::Forked => write!(f, "this ring was made before a fork: the child needs one of its own"),
-            Self::Unhealthy => write!(f, "this ring was given up after a failure or by force_unhealthy: make a new one"),
+            Self::Unhealthy => {
+                write!(f, "this ring was given up after a failure or by force_unhealthy: make a new one")
+            }
         }
     }
 }

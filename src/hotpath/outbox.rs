@@ -114,7 +114,13 @@ impl Outbox {
         Ok(())
     }
 
-    pub(super) fn push_borrowed(&mut self, queue: &mut Queue, segments: &[Segment], quiet: bool, release: i32) -> Result<()> {
+    pub(super) fn push_borrowed(
+        &mut self,
+        queue: &mut Queue,
+        segments: &[Segment],
+        quiet: bool,
+        release: i32,
+    ) -> Result<()> {
         let id = self.allocate()?;
         let item = &mut self.items[id as usize];
         if item.borrowed.try_reserve_exact(segments.len()).is_err() {

@@ -74,6 +74,8 @@ pub struct Ring {
     signalled: bool,
     /// Listeners that wait for a descriptor to become free.
     resting: usize,
+    /// The host closes connections through the ring, not by itself.
+    closes: bool,
     draining: bool,
     drain_timer: Option<TimerId>,
     stats: Stats,
@@ -105,6 +107,7 @@ impl Ring {
             event_fd: None,
             signalled: false,
             resting: 0,
+            closes: false,
             draining: false,
             drain_timer: None,
             stats: Stats::default(),
@@ -138,11 +141,16 @@ impl Ring {
     }
 
     fn start_inbound(&mut self, fd: RawFd, role: Role) -> Result<()> {
-        let slot = self.open(fd, role)?;
-        let connection = &mut self.connections[slot];
-        if connection.role != role {
-            return Err(state(libc::EINVAL, fd, "it is in use as a listener on one hand and as a stream on the other"));
+        let mut slot = self.open(fd, role)?;
+        if self.connections[slot].role != role {
+            let inbound = &self.connections[slot].inbound;
+            if inbound.wanted || inbound.armed || !self.connections[slot].queue.is_empty() {
+                return Err(state(libc::EINVAL, fd, "a descriptor is either a listener or a stream"));
+            }
+            self.end(slot);
+            slot = self.begin(fd, role)?;
         }
+        let connection = &mut self.connections[slot];
         if connection.inbound.wanted {
             let why = match role {
                 Role::Listener => "it is accepting already",
@@ -171,7 +179,13 @@ impl Ring {
     /// # Safety
     /// The bytes stay valid and unchanged until the completion of this send has come, or until the ring is gone.
     #[allow(unsafe_code)]
-    pub unsafe fn send_borrowed(&mut self, fd: RawFd, segments: &[Segment], quiet: bool, release: Option<i32>) -> Result<()> {
+    pub unsafe fn send_borrowed(
+        &mut self,
+        fd: RawFd,
+        segments: &[Segment],
+        quiet: bool,
+        release: Option<i32>,
+    ) -> Result<()> {
         let Some(len) = segments.iter().try_fold(0u64, |len, segment| len.checked_add(segment.len() as u64)) else {
             return Err(Error::Argument { name: "iov_len", value: -1, must: "lengths whose sum fits into 64 bits" });
         };
@@ -212,6 +226,7 @@ impl Ring {
             None => self.begin(fd, Role::Stream)?,
         };
         let connection = &mut self.connections[slot];
+        self.closes |= connection.role == Role::Stream;
         match connection.close {
             // Chained behind a send, which the time may still cut short.
             Step::Flying if connection.send == Step::Flying => {}
@@ -405,34 +420,39 @@ impl Ring {
 
     /// Submits everything queued, waits until `min_complete` completions are there, a signal comes or `timeout`
     /// (None: no limit) is over, and hands out as many as fit: their number, 0 included.
-    pub fn wait(&mut self, min_complete: usize, timeout: Option<Duration>, out: &mut [MaybeUninit<Completion>]) -> Result<usize> {
+    pub fn wait(
+        &mut self,
+        min_complete: usize,
+        timeout: Option<Duration>,
+        out: &mut [MaybeUninit<Completion>],
+    ) -> Result<usize> {
         let want = min_complete.min(out.len());
         let only_look = want == 0 || timeout == Some(Duration::ZERO);
-        let deadline = timeout.filter(|_| !only_look).map(|timeout| self.clock.now().saturating_add(duration_ns(timeout)));
+        let deadline =
+            timeout.filter(|_| !only_look).map(|timeout| self.clock.now().saturating_add(duration_ns(timeout)));
         if let Some(event_fd) = &self.event_fd {
             event_fd.clear(); // before looking: what comes later signals anew
             self.signalled = false;
             self.stats.syscalls += 1;
         }
         self.start_watching();
+        self.settle(); // what was asked for since the last wait
+        self.harvest(out.len());
         let mut entered = None;
         loop {
-            if entered.is_some_and(|entered| entered != Entered::Done) {
-                break; // a signal, or the end of the time
-            }
-            if entered.is_none() || self.ready.len() < want {
-                self.reconcile();
-                self.arm_alarm();
-                self.harvest(out.len());
-            }
-            let missing = want.saturating_sub(self.ready.len());
-            if missing == 0 || only_look {
+            let enough = self.ready.len() >= want;
+            if enough || only_look {
                 if entered.is_none() && self.backend.has_work() {
                     self.backend.enter(0, None)?;
                     self.harvest(out.len());
                 }
                 break;
             }
+            if entered.is_some_and(|entered| entered != Entered::Done) {
+                break; // a signal, or the end of the time
+            }
+            self.settle(); // what the answers so far have made necessary
+            let missing = want.saturating_sub(self.ready.len());
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
             entered = Some(self.backend.enter(missing, left)?);
             let had = self.ready.len();
@@ -451,8 +471,7 @@ impl Ring {
     /// Submits everything queued, without waiting or looking.
     pub fn flush(&mut self) -> Result<()> {
         self.start_watching();
-        self.reconcile();
-        self.arm_alarm();
+        self.settle();
         if self.backend.has_work() {
             self.backend.enter(0, None)?;
         }
@@ -475,7 +494,11 @@ impl Ring {
         let Some(event_fd) = &self.event_fd else { return };
         let no_alarm = self.alarm.is_none() && !self.timers.is_empty();
         if !self.signalled
-            && (!self.ready.is_empty() || !self.dirty.is_empty() || no_alarm || self.backend.has_work() || self.backend.has_events())
+            && (!self.ready.is_empty()
+                || !self.dirty.is_empty()
+                || no_alarm
+                || self.backend.has_work()
+                || self.backend.has_events())
         {
             event_fd.signal();
             self.signalled = true;
@@ -543,9 +566,10 @@ impl Ring {
             return Err(state(libc::EPIPE, fd, "its sending half is shut down"));
         }
         let backlog = |queued: u64, bound: u64| queued > 0 && queued.saturating_add(len) > bound && len > 0;
-        for (queued, bound) in
-            [(connection.queue.bytes, self.options.max_queued_bytes), (self.outbox.bytes, self.options.max_queued_total)]
-        {
+        for (queued, bound) in [
+            (connection.queue.bytes, self.options.max_queued_bytes),
+            (self.outbox.bytes, self.options.max_queued_total),
+        ] {
             if backlog(queued, bound) {
                 self.stats.sends_refused += 1;
                 return Err(Error::Backlog { fd, queued, bound });
@@ -608,6 +632,11 @@ impl Ring {
 
     // Reconciling: from wishes to operations.
 
+    fn settle(&mut self) {
+        self.reconcile();
+        self.arm_alarm();
+    }
+
     fn reconcile(&mut self) {
         // As many starved connections go on as there are buffers for.
         let mut available = self.buffers.count() - self.buffers.held();
@@ -634,9 +663,15 @@ impl Ring {
         if connection.connect == Step::Wanted && open {
             connection.connect = Step::Flying;
             self.backend.connect(self.connections.token(slot, Purpose::Connect), fd, &self.connections[slot].address);
-        } else if connection.connect == Step::Flying && !connection.connect_cancelling && (connection.drop_connect || !open) {
+        } else if connection.connect == Step::Flying
+            && !connection.connect_cancelling
+            && (connection.drop_connect || !open)
+        {
             connection.connect_cancelling = true;
-            self.backend.cancel(self.connections.token(slot, Purpose::CancelConnect), self.connections.token(slot, Purpose::Connect));
+            self.backend.cancel(
+                self.connections.token(slot, Purpose::CancelConnect),
+                self.connections.token(slot, Purpose::Connect),
+            );
         }
 
         let connection = &mut self.connections[slot];
@@ -647,14 +682,20 @@ impl Ring {
             self.arm_inbound(slot);
         } else if !arm && inbound.armed && !inbound.cancelling {
             self.connections[slot].inbound.cancelling = true;
-            self.backend.cancel(self.connections.token(slot, Purpose::CancelInbound), self.connections.token(slot, Purpose::Inbound));
+            self.backend.cancel(
+                self.connections.token(slot, Purpose::CancelInbound),
+                self.connections.token(slot, Purpose::Inbound),
+            );
         }
 
         let connection = &self.connections[slot];
         if connection.send == Step::Flying {
             if connection.drop_sends && !connection.send_cancelling {
                 self.connections[slot].send_cancelling = true;
-                self.backend.cancel(self.connections.token(slot, Purpose::CancelSend), self.connections.token(slot, Purpose::Send));
+                self.backend.cancel(
+                    self.connections.token(slot, Purpose::CancelSend),
+                    self.connections.token(slot, Purpose::Send),
+                );
             }
         } else if !connection.ended && !connecting {
             self.finish_sends(slot); // those of no bytes
@@ -681,7 +722,11 @@ impl Ring {
                 self.backend.accept(token, connection.fd);
             }
             Role::Stream => {
-                connection.inbound.multishot = self.backend.receive(token, connection.fd, connection.inbound.warm);
+                // Many a client wants one answer and no more; its connection is then closed without a receive to
+                // cancel. Not for hosts that close by themselves: a receive must not be armed anew on a number that
+                // they may have closed meanwhile.
+                let multishot = connection.inbound.warm || !self.closes;
+                connection.inbound.multishot = self.backend.receive(token, connection.fd, multishot);
             }
         }
     }
@@ -692,7 +737,8 @@ impl Ring {
         let mut segments = [Segment::new(std::ptr::null(), 0); MAX_SEGMENTS];
         let connection = &mut self.connections[slot];
         let (count, bytes) = self.outbox.gather(&connection.queue, &mut segments);
-        let last = connection.close == Step::Wanted && connection.shutdown != Step::Wanted && bytes == connection.queue.bytes;
+        let last =
+            connection.close == Step::Wanted && connection.shutdown != Step::Wanted && bytes == connection.queue.bytes;
         connection.send = Step::Flying;
         connection.flying = bytes;
         let fd = connection.fd;
@@ -708,7 +754,8 @@ impl Ring {
         if connection.shutdown == Step::Wanted {
             connection.shutdown = Step::Done;
             let fd = connection.fd;
-            let result = sys::shutdown_write(fd).map_or_else(|e| -i64::from(e.raw_os_error().unwrap_or(libc::EIO)), |()| 0);
+            let result =
+                sys::shutdown_write(fd).map_or_else(|e| -i64::from(e.raw_os_error().unwrap_or(libc::EIO)), |()| 0);
             self.stats.syscalls += 1;
             self.tell(Completion::new(OpKind::Shutdown, fd, result));
         }
@@ -777,7 +824,8 @@ impl Ring {
         let open = self.connections[slot].is_open();
         let wanted = open && self.connections[slot].inbound.wanted;
         let goes_on = if wanted { F_MORE } else { 0 };
-        let told = |result: i64| Completion::new(OpKind::Accept, listener, result).with_flags(event.flags & !F_MORE | goes_on);
+        let told =
+            |result: i64| Completion::new(OpKind::Accept, listener, result).with_flags(event.flags & !F_MORE | goes_on);
         match event.result {
             accepted if accepted >= 0 => {
                 if !open {
@@ -865,7 +913,10 @@ impl Ring {
             _ => {
                 // The end of the stream, or an error: either way the last word of this receive.
                 self.connections[slot].inbound.wanted = false;
-                self.tell(Completion::new(OpKind::Recv, fd, event.result.into()).with_flags(event.flags & !F_MORE));
+                // That the host has closed the number is no news to it.
+                if !(self.connections[slot].inbound.warm && event.result == -libc::EBADF) {
+                    self.tell(Completion::new(OpKind::Recv, fd, event.result.into()).with_flags(event.flags & !F_MORE));
+                }
                 self.end_if_not_there(slot, event.result);
             }
         }

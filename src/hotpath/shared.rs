@@ -53,7 +53,10 @@ impl SharedRing {
     }
 
     /// Calls `f` with the ring, if this thread and process may.
-    pub fn with<R, E: From<Error>>(&self, f: impl FnOnce(&mut Ring) -> std::result::Result<R, E>) -> std::result::Result<R, E> {
+    pub fn with<R, E: From<Error>>(
+        &self,
+        f: impl FnOnce(&mut Ring) -> std::result::Result<R, E>,
+    ) -> std::result::Result<R, E> {
         if self.epoch != process_epoch() {
             return Err(Error::Forked.into());
         }

@@ -34,11 +34,8 @@ impl Region {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let region = Self {
-            base: NonNull::new(base.cast()).expect("mmap does not give page 0"),
-            len,
-            epoch: process_epoch(),
-        };
+        let region =
+            Self { base: NonNull::new(base.cast()).expect("mmap does not give page 0"), len, epoch: process_epoch() };
         // SAFETY: the range mapped above.
         if unsafe { libc::madvise(base, len, libc::MADV_DONTFORK) } != 0 {
             return Err(io::Error::last_os_error());

@@ -48,7 +48,9 @@ pub(super) fn make_ring(options: &Options) -> Result<IoUring> {
         flags = flags.without(Features::COOP_TASKRUN); // DEFER_TASKRUN does it better
     }
     loop {
-        let error = match builder(flags, options).build(options.queue_depth) {
+        // The steps of one connection must fit into the queue at once.
+        let entries = options.queue_depth.max(super::MAX_STEPS as u32);
+        let error = match builder(flags, options).build(entries) {
             Ok(ring) => return Ok(ring),
             Err(error) => error,
         };
@@ -71,15 +73,22 @@ fn explain(error: io::Error) -> Error {
     let why = match errno {
         libc::ENOSYS => "this kernel has no io_uring, or a sandbox says so (ENOSYS)".to_owned(),
         libc::EPERM => match sysctl().as_str() {
-            "1" => "the sysctl kernel.io_uring_disabled is 1: only members of kernel.io_uring_group may use io_uring".to_owned(),
+            "1" => "the sysctl kernel.io_uring_disabled is 1: only members of kernel.io_uring_group may use io_uring"
+                .to_owned(),
             "2" => "the sysctl kernel.io_uring_disabled is 2: nobody may use io_uring on this host".to_owned(),
-            _ => "io_uring_setup is refused (EPERM): a sandbox such as a container's seccomp profile forbids io_uring".to_owned(),
+            _ => "io_uring_setup is refused (EPERM): a sandbox such as a container's seccomp profile forbids io_uring"
+                .to_owned(),
         },
-        libc::ENOMEM => "io_uring_setup has no memory (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l) or the memory limit, or ask \
+        libc::ENOMEM => {
+            "io_uring_setup has no memory (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l) or the memory limit, or ask \
                          for a smaller queue_depth"
-            .to_owned(),
+                .to_owned()
+        }
         libc::EMFILE | libc::ENFILE => format!("io_uring_setup: {error}: raise RLIMIT_NOFILE (ulimit -n)"),
-        libc::EINVAL => "io_uring_setup refuses every set of flags that would do (EINVAL): this needs Linux 5.19 or newer".to_owned(),
+        libc::EINVAL => {
+            "io_uring_setup refuses every set of flags that would do (EINVAL): this needs Linux 5.19 or newer"
+                .to_owned()
+        }
         _ => format!("io_uring_setup: {error}"),
     };
     Error::Unsupported { errno, why }

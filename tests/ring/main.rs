@@ -1,0 +1,9 @@
+//! The ring over real sockets.
+#![allow(unsafe_code, unreachable_pub)]
+
+mod errors;
+mod flow;
+mod freeing;
+mod lifecycle;
+mod support;
+mod waiting;
