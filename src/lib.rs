@@ -7,9 +7,14 @@
 //! ```
 //!
 //! Dependencies point down. The systems do not know each other, and know nothing of C.
+//!
+//! Other systems than Linux have the C calls, each of which answers `-ENOSYS`. `--cfg shmhot_absent` builds that on
+//! Linux too.
 
 #[cfg(feature = "capi")]
 pub mod abi;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
 pub mod status;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
 mod sys;

@@ -3,7 +3,11 @@
 //! Conventions (docs/abi.md): a call returns a status, outputs are written only on success, NULL and what is out of
 //! range are errors, a panic becomes a status.
 #![allow(unsafe_code)]
+#![cfg_attr(any(not(target_os = "linux"), shmhot_absent), allow(dead_code))]
 
+#[cfg(any(not(target_os = "linux"), shmhot_absent))]
+pub mod absent;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
 pub mod status;
 
@@ -205,11 +209,24 @@ pub(crate) unsafe fn write_sized<T: Extensible, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hotpath::Error;
+
+    struct Never;
+
+    impl Failure for Never {
+        fn status(&self) -> i32 {
+            unreachable!()
+        }
+    }
+
+    impl fmt::Display for Never {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            unreachable!()
+        }
+    }
 
     #[test]
     fn a_panic_is_a_status_and_says_nothing_to_stderr() {
-        let status = guard(|| -> Result<i32, Error> { panic!("on purpose") });
+        let status = guard(|| -> Result<i32, Never> { panic!("on purpose") });
         assert_eq!(status, SHMHOT_EPANIC);
         last_error(|last| assert!(last.status == SHMHOT_EPANIC && last.text().starts_with(b"a bug in the library")));
     }
@@ -220,5 +237,24 @@ mod tests {
         last_error(|last| assert_eq!(std::str::from_utf8(last.text()).unwrap().chars().count(), 256));
         remember(-1, &format!("x{}", "ü".repeat(400)));
         last_error(|last| assert_eq!(last.text().len(), 511));
+    }
+
+    /// The calls of Linux, as its file declares them.
+    #[test]
+    fn every_call_is_there_without_linux_too() {
+        let names = |source: &'static str, before: &'static str| {
+            let mut names: Vec<_> =
+                source.split(before).skip(1).filter_map(|rest| rest.split([',', '(']).next()).collect();
+            names.retain(|name| {
+                name.starts_with("hotpath_") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            });
+            names.sort_unstable();
+            names
+        };
+        let here = include_str!("absent.rs");
+        let mut answered = names(here, "\n    ");
+        answered.push("hotpath_supported");
+        answered.sort_unstable();
+        assert_eq!(answered, names(include_str!("hotpath.rs"), "extern \"C\" fn "));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use shmhot::hotpath::{Error, OpKind, Options, SharedRing};
 use shmhot::status::{Failure, SHMHOT_EFORK, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
 
-use crate::support::{Harness, PATIENCE, listener, pair, small};
+use crate::support::{Harness, PATIENCE, in_child, listener, pair, small};
 
 fn refused(options: Options) -> (i32, String) {
     let error = SharedRing::new(options).map(|_| ()).expect_err("these sizes cannot be had");
@@ -244,4 +244,64 @@ fn too_much_to_send_is_refused_and_later_taken() {
     drop(client);
     harness.closes(fd);
     harness.closes(other);
+}
+
+/// Has the kernel refuse io_uring_setup to this thread, as sandboxes do.
+fn refuse_io_uring(errno: i32) {
+    let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32, 1),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: a well-formed program, which lives during the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+    }
+}
+
+#[test]
+fn a_sandbox_that_refuses_io_uring_is_named() {
+    assert!(shmhot::hotpath::supported());
+    for (errno, part) in [(libc::EPERM, "sandbox"), (libc::ENOSYS, "no io_uring"), (libc::ENOMEM, "RLIMIT_MEMLOCK")] {
+        std::thread::spawn(move || {
+            refuse_io_uring(errno);
+            assert!(!shmhot::hotpath::supported());
+            let error = shmhot::hotpath::probe().expect_err("refused");
+            assert_eq!(error.status(), -errno);
+            assert!(error.to_string().contains(part), "{error}");
+            let (status, text) = refused(small());
+            assert_eq!((status, text), (-errno, error.to_string()));
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_ring_whose_descriptor_was_closed_says_so_and_is_given_up() {
+    in_child("errors::closed_descriptor_child");
+}
+
+#[test]
+#[ignore = "a part of a_ring_whose_descriptor_was_closed_says_so_and_is_given_up"]
+fn closed_descriptor_child() {
+    let harness = Harness::new(small());
+    harness.must(|ring| ring.flush());
+    for fd in 3..64 {
+        let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        if link.is_ok_and(|link| link.to_string_lossy().contains("[io_uring]")) {
+            // SAFETY: what a careless host does; nothing else uses the number in this process.
+            unsafe { libc::close(fd) };
+        }
+    }
+    harness.ring.wake().unwrap();
+    let error =
+        harness.with(|ring| ring.wait(1, Some(PATIENCE), &mut [std::mem::MaybeUninit::uninit(); 4])).expect_err("gone");
+    assert_eq!(error.status(), -libc::EBADF, "{error}");
+    assert!(!harness.ring.is_healthy());
+    assert_eq!(harness.with(|ring| ring.flush()).expect_err("gone").status(), SHMHOT_EUNHEALTHY);
 }

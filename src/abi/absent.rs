@@ -1,0 +1,86 @@
+//! The C calls where there is no Linux: they are there, and say so.
+//!
+//! In C the caller clears its arguments away, so these need not name them.
+
+use std::fmt;
+
+use super::{fail, guard};
+use crate::status::Failure;
+
+/// Why nothing works here.
+struct Absent;
+
+impl Failure for Absent {
+    fn status(&self) -> i32 {
+        -libc::ENOSYS
+    }
+}
+
+impl fmt::Display for Absent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this system needs Linux")
+    }
+}
+
+macro_rules! absent {
+    ($($name:ident,)*) => {
+        $(#[doc = "-ENOSYS"] #[unsafe(no_mangle)] pub extern "C" fn $name() -> i32 { guard(|| Err(Absent)) })*
+    };
+}
+
+macro_rules! absent_pointers {
+    ($($name:ident,)*) => {
+        $(#[doc = "NULL"] #[unsafe(no_mangle)] pub extern "C" fn $name() -> *const u8 {
+            fail(&Absent);
+            std::ptr::null()
+        })*
+    };
+}
+
+absent_pointers! {
+    hotpath_feature_name,
+    hotpath_ring_new,
+    hotpath_ring_new_with,
+}
+
+absent! {
+    hotpath_probe,
+    hotpath_ring_free,
+    hotpath_submit_accept,
+    hotpath_submit_recv,
+    hotpath_submit_send,
+    hotpath_send,
+    hotpath_send_buffer,
+    hotpath_submit_close,
+    hotpath_submit_close_within,
+    hotpath_submit_shutdown,
+    hotpath_submit_connect,
+    hotpath_submit_timeout,
+    hotpath_cancel_timeout,
+    hotpath_cancel,
+    hotpath_pause_recv,
+    hotpath_resume_recv,
+    hotpath_set_idle_timeout,
+    hotpath_forget,
+    hotpath_drain,
+    hotpath_wait,
+    hotpath_flush,
+    hotpath_turn,
+    hotpath_buffer,
+    hotpath_buffers,
+    hotpath_copy_buffer,
+    hotpath_release_buf,
+    hotpath_release_bufs,
+    hotpath_wake,
+    hotpath_event_fd,
+    hotpath_stats,
+    hotpath_is_healthy,
+    hotpath_force_unhealthy,
+    hotpath_backend,
+}
+
+/// 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn hotpath_supported() -> i32 {
+    0
+}
