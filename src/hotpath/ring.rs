@@ -23,7 +23,7 @@ use super::timers::{TimerId, Timers};
 use super::token::{Purpose, Token};
 use super::uring::{Entered, Event, MAX_SEGMENTS, MAX_STEPS, Uring};
 use super::waker::Waker;
-use crate::sys::{self, Clock, EventFd};
+use crate::sys::{self, Clock};
 
 /// How long an accept waits after the process ran out of descriptors or memory, unless a close frees one before.
 const REST: Duration = Duration::from_millis(100);
@@ -69,7 +69,6 @@ pub struct Ring {
     now: u64,
     waker: Arc<Waker>,
     watching: bool,
-    event_fd: Option<EventFd>,
     /// We have made the event descriptor readable ourselves.
     signalled: bool,
     /// Listeners that wait for a descriptor to become free.
@@ -104,7 +103,6 @@ impl Ring {
             now: 0,
             waker: Arc::new(Waker::new()?),
             watching: false,
-            event_fd: None,
             signalled: false,
             resting: 0,
             closes: false,
@@ -430,7 +428,7 @@ impl Ring {
         let only_look = want == 0 || timeout == Some(Duration::ZERO);
         let deadline =
             timeout.filter(|_| !only_look).map(|timeout| self.clock.now().saturating_add(duration_ns(timeout)));
-        if let Some(event_fd) = &self.event_fd {
+        if let Some(event_fd) = self.waker.outside() {
             event_fd.clear(); // before looking: what comes later signals anew
             self.signalled = false;
             self.stats.syscalls += 1;
@@ -454,10 +452,13 @@ impl Ring {
             self.settle(); // what the answers so far have made necessary
             let missing = want.saturating_sub(self.ready.len());
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
-            entered = Some(self.backend.enter(missing, left)?);
+            let alarm = self.alarm;
+            let how = self.backend.enter(missing, left)?;
             let had = self.ready.len();
             self.harvest(out.len());
-            if entered == Some(Entered::Busy) && self.ready.len() == had {
+            // A timer of ours ends a wait in the kernel, too: that is no signal.
+            entered = Some(if alarm.is_some() && self.alarm.is_none() { Entered::Done } else { how });
+            if how == Entered::Busy && self.ready.len() == had {
                 return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
             }
         }
@@ -480,18 +481,18 @@ impl Ring {
 
     /// A descriptor that is readable while completions wait.
     pub fn event_fd(&mut self) -> Result<RawFd> {
-        if self.event_fd.is_none() {
-            let event_fd = EventFd::new().map_err(|e| Error::system("making an eventfd", e))?;
-            self.backend.register_event(event_fd.as_raw_fd())?;
-            self.event_fd = Some(event_fd);
+        if let Some(event_fd) = self.waker.outside() {
+            return Ok(event_fd.as_raw_fd());
         }
-        Ok(self.event_fd.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+        let fd = self.waker.make_outside()?.as_raw_fd();
+        self.backend.register_event(fd)?;
+        Ok(fd)
     }
 
     /// Comes after every call from outside: who sleeps on the event descriptor must not miss what is left to do here,
     /// be it completions to take or commands to submit.
     pub(super) fn leave(&mut self) {
-        let Some(event_fd) = &self.event_fd else { return };
+        let Some(event_fd) = self.waker.outside() else { return };
         let no_alarm = self.alarm.is_none() && !self.timers.is_empty();
         if !self.signalled
             && (!self.ready.is_empty()

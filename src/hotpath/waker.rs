@@ -1,6 +1,7 @@
 //! Ending a wait from any thread.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, Result};
@@ -9,7 +10,11 @@ use crate::sys::EventFd;
 /// Wakes a ring. May be used from any thread and in signal handlers.
 #[derive(Debug)]
 pub struct Waker {
+    /// What the ring watches.
     event: EventFd,
+    /// What a host watches in place of the ring. The kernel signals it for completions, but not reliably for one that
+    /// another eventfd has caused, so wakes signal both.
+    outside: OnceLock<EventFd>,
     /// A wake is under way: others need not be.
     pending: AtomicBool,
 }
@@ -17,7 +22,7 @@ pub struct Waker {
 impl Waker {
     pub(super) fn new() -> Result<Self> {
         let event = EventFd::new().map_err(|e| Error::system("making an eventfd", e))?;
-        Ok(Self { event, pending: AtomicBool::new(false) })
+        Ok(Self { event, outside: OnceLock::new(), pending: AtomicBool::new(false) })
     }
 
     /// Ends the wait that is going on, or else the next one, by a completion. Wakes that come before it is handed
@@ -26,7 +31,20 @@ impl Waker {
         // Release, for `take`: what was written before the wake is seen after it.
         if !self.pending.swap(true, Ordering::AcqRel) {
             self.event.signal();
+            if let Some(outside) = self.outside.get() {
+                outside.signal();
+            }
         }
+    }
+
+    pub(super) fn outside(&self) -> Option<&EventFd> {
+        self.outside.get()
+    }
+
+    /// Makes the descriptor for hosts, once.
+    pub(super) fn make_outside(&self) -> Result<&EventFd> {
+        let event = EventFd::new().map_err(|e| Error::system("making an eventfd", e))?;
+        Ok(self.outside.get_or_init(|| event))
     }
 
     /// Whether a wake has come; the next one signals anew. First the descriptor, then the flag: the other way round,
