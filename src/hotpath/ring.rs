@@ -452,12 +452,11 @@ impl Ring {
             self.settle(); // what the answers so far have made necessary
             let missing = want.saturating_sub(self.ready.len());
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
-            let alarm = self.alarm;
             let how = self.backend.enter(missing, left)?;
             let had = self.ready.len();
             self.harvest(out.len());
             // A timer of ours ends a wait in the kernel, too: that is no signal.
-            entered = Some(if alarm.is_some() && self.alarm.is_none() { Entered::Done } else { how });
+            entered = Some(if self.backend.timer_fired() { Entered::Done } else { how });
             if how == Entered::Busy && self.ready.len() == had {
                 return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
             }
@@ -800,7 +799,7 @@ impl Ring {
         match event.token.purpose() {
             Some(Purpose::Wake) => self.on_wake(event),
             Some(Purpose::Alarm) => self.alarm = None,
-            None | Some(Purpose::AlarmUpdate | Purpose::CancelAll) => {}
+            None | Some(Purpose::AlarmUpdate | Purpose::CancelAll | Purpose::Guard) => {}
             Some(purpose) => {
                 let Some(slot) = self.connections.resolve(event.token) else { return };
                 match (purpose, self.connections[slot].role) {

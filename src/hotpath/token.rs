@@ -17,9 +17,10 @@ pub(super) enum Purpose {
     Alarm = 9,
     AlarmUpdate = 10,
     CancelAll = 11,
+    Guard = 12,
 }
 
-const PURPOSES: [Purpose; 11] = [
+const PURPOSES: [Purpose; 12] = [
     Purpose::Inbound,
     Purpose::Send,
     Purpose::Close,
@@ -31,6 +32,7 @@ const PURPOSES: [Purpose; 11] = [
     Purpose::Alarm,
     Purpose::AlarmUpdate,
     Purpose::CancelAll,
+    Purpose::Guard,
 ];
 
 /// Purpose (8 bits), generation (24 bits), slot (32 bits).

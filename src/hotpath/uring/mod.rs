@@ -9,7 +9,7 @@ mod setup;
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::options::Options;
 use super::outbox::Segment;
 use super::stats::Stats;
-use super::token::Token;
+use super::token::{Purpose, Token};
 use buffer_ring::BufferRing;
 
 pub(super) use setup::{features, probe};
@@ -34,8 +34,8 @@ pub(super) const MAX_STEPS: usize = 4;
 
 /// A send of so little finds room in its socket, as a rule, and is answered while it is submitted.
 const PROMPT_BYTES: usize = 16 << 10;
-/// How long a wait puts its trust in that rule.
-const PROMPT_TIME: Duration = Duration::from_millis(1);
+/// How long a wait puts its trust in that rule, at most.
+static PROMPT_TIME: Timespec = Timespec::new().nsec(1_000_000);
 
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -89,6 +89,11 @@ pub(super) struct Uring {
     /// Answers that are going to be there as soon as what is queued is submitted. A wait is for something beyond them:
     /// else it would end at once, only to be begun again.
     prompt: usize,
+    /// A timeout is pending that ends such a wait if the rule has failed. One for many waits: a timer for each would
+    /// cost more, under a hypervisor, than all the rest of the wait.
+    guarded: bool,
+    /// A timeout has fired since the last call of [`Uring::enter`].
+    timer_fired: bool,
     broken: bool,
     pub(super) stats: Stats,
 }
@@ -108,6 +113,8 @@ impl Uring {
             alarm: Box::new(Timespec::new()),
             multishot_receive: true,
             prompt: 0,
+            guarded: false,
+            timer_fired: false,
             broken: false,
             stats: Stats::default(),
         })
@@ -247,20 +254,16 @@ impl Uring {
     /// Submits what is queued and waits until `want` answers are there, at most for `timeout` (None: no limit).
     pub(super) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
         self.stats.syscalls += 1;
-        let prompt = std::mem::take(&mut self.prompt);
-        let (want, limit) = match prompt {
-            _ if want == 0 => (0, None),
-            0 => (want, timeout),
-            _ => (want + prompt, Some(timeout.map_or(PROMPT_TIME, |timeout| timeout.min(PROMPT_TIME)))),
-        };
-        let start = (want > 0 && prompt > 0).then(Instant::now);
+        self.timer_fired = false;
+        let want = if want > 0 { want + self.guard() } else { 0 };
+        self.prompt = 0;
         let entered = if want == 0 {
             // A wait with a timeout of zero costs a timer in the kernel; this only runs what is ready.
             let queued = self.queued();
             // SAFETY: no argument is passed.
             unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, EnterFlags::GETEVENTS.bits(), None) }
-        } else if let Some(limit) = limit {
-            let time = Timespec::from(limit);
+        } else if let Some(timeout) = timeout {
+            let time = Timespec::from(timeout);
             self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&time))
         } else {
             self.ring.submitter().submit_and_wait(want)
@@ -271,8 +274,7 @@ impl Uring {
         match entered {
             // A signal or the end of the time is not told when something was submitted as well.
             Ok(submitted) if submitted > 0 && self.queued() == 0 && self.ring.completion().len() < want => {
-                let trusted_too_long = start.is_some_and(|start| start.elapsed() >= PROMPT_TIME);
-                Ok(if trusted_too_long { Entered::Done } else { Entered::Interrupted })
+                Ok(Entered::Interrupted)
             }
             Ok(_) => Ok(Entered::Done),
             Err(e) => match e.raw_os_error() {
@@ -292,6 +294,26 @@ impl Uring {
         self.broken
     }
 
+    /// How many prompt answers a wait may leave out of account.
+    fn guard(&mut self) -> usize {
+        if self.prompt > 0 && !self.guarded {
+            let queue = self.ring.submission();
+            if queue.is_full() {
+                return 0;
+            }
+            drop(queue);
+            self.guarded = true;
+            self.push(Token::of_ring(Purpose::Guard), opcode::Timeout::new(&PROMPT_TIME).build());
+        }
+        self.prompt
+    }
+
+    /// Whether a timeout has fired since the last call of [`Uring::enter`]: it ends a wait in the kernel, before there
+    /// is enough.
+    pub(super) fn timer_fired(&self) -> bool {
+        self.timer_fired
+    }
+
     fn queued(&mut self) -> u32 {
         self.ring.submission().len() as u32
     }
@@ -306,11 +328,21 @@ impl Uring {
         if self.ring.submission().cq_overflow() {
             self.stats.cq_overflows += 1;
         }
-        let before = events.len();
-        for entry in self.ring.completion().take(max) {
-            events.push(Event { token: Token(entry.user_data()), result: entry.result(), flags: entry.flags() });
+        let enough = events.len() + max;
+        let mut queue = self.ring.completion();
+        while events.len() < enough
+            && let Some(entry) = queue.next()
+        {
+            self.stats.completions += 1;
+            let token = Token(entry.user_data());
+            match token.purpose() {
+                Some(Purpose::Guard) => (self.guarded, self.timer_fired) = (false, true),
+                purpose => {
+                    self.timer_fired |= purpose == Some(Purpose::Alarm);
+                    events.push(Event { token, result: entry.result(), flags: entry.flags() });
+                }
+            }
         }
-        self.stats.completions += (events.len() - before) as u64;
     }
 
     /// In a forked child: closes this process's copy of the descriptor and touches nothing else.
