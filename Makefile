@@ -1,0 +1,152 @@
+# The front door: `make help` lists what there is.
+
+CARGO      ?= cargo
+CFLAGS     ?= -O2 -g
+DESTDIR    ?=
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+
+# One place for everything that is built, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+SHARED  := target/release/libshmhot.so
+STATIC  := target/release/libshmhot.a
+HEADERS := include/shmhot.h $(wildcard include/shmhot/*.h)
+VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ABI      = $(shell sed -n 's/^\#define SHMHOT_ABI_VERSION //p' include/shmhot/status.h)
+
+.DELETE_ON_ERROR:
+.PHONY: all build bench c-tests clean demo examples FORCE gem headers help install lint soak test uninstall
+
+all: build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | sort | \
+	    while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+build: $(SHARED) ## the library: target/release/libshmhot.so and .a
+
+# cargo knows best whether something is to be done, and leaves the files alone when not. The crate types are given
+# here and not in Cargo.toml: docs/decisions/0001-one-package.md.
+$(SHARED) $(STATIC) &: FORCE | setup-build
+	@$(CARGO) rustc --release --lib --features capi --crate-type cdylib,staticlib -- \
+	    -C link-arg=-Wl,-soname,libshmhot.so.$(ABI)
+
+# What a purpose needs beside Rust: looked for, and installed when missing and permitted.
+setup-%: FORCE
+	@tools/setup $*
+
+demo: setup-demo examples ## HTTP servers in C and in Ruby, under load
+	@tools/demo
+
+test: setup-test ## everything that proves a change, in less than ten minutes
+	@tools/test
+
+soak: setup-build ## the long tests
+	$(CARGO) test --release --features capi -- --ignored
+
+lint: setup-test ## formatting, clippy, dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	@tools/deny
+
+headers: setup-build ## writes include/ anew from src/
+	SHMHOT_BLESS=1 $(CARGO) test -q --features capi --test headers committed
+
+gem: setup-gem build ## target/shmhot-*.gem, with the library inside
+	rm -rf target/gem
+	cp -r ruby target/gem
+	cp $(SHARED) target/gem/lib/shmhot
+	cd target/gem && gem build --quiet --output=../shmhot-$(VERSION).gem shmhot.gemspec
+
+clean: ## removes all that was built
+	$(CARGO) clean
+
+## Installation
+
+# Builds only when nothing is built, so that `make && sudo make install` needs no toolchain for root.
+install: $(if $(wildcard $(SHARED)),,build) ## library, headers and shmhot.pc, to $(DESTDIR)$(PREFIX)
+	$(call install_into,$(DESTDIR),$(PREFIX),$(LIBDIR),$(INCLUDEDIR))
+
+uninstall: ## removes what install put there
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libshmhot.so.$(VERSION) libshmhot.so.$(ABI) libshmhot.so libshmhot.a pkgconfig/shmhot.pc)
+	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(HEADERS:include/%=%))
+	-rmdir $(DESTDIR)$(INCLUDEDIR)/shmhot
+
+# $(call install_into,DESTDIR,PREFIX,LIBDIR,INCLUDEDIR)
+define install_into
+	install -d $(1)$(3)/pkgconfig $(1)$(4)/shmhot
+	install -m 755 $(SHARED) $(1)$(3)/libshmhot.so.$(VERSION)
+	ln -sf libshmhot.so.$(VERSION) $(1)$(3)/libshmhot.so.$(ABI)
+	ln -sf libshmhot.so.$(ABI) $(1)$(3)/libshmhot.so
+	install -m 644 $(STATIC) $(1)$(3)/libshmhot.a
+	install -m 644 include/shmhot.h $(1)$(4)
+	install -m 644 $(wildcard include/shmhot/*.h) $(1)$(4)/shmhot
+	sed -e 's|@PREFIX@|$(2)|' -e 's|@LIBDIR@|$(3)|' -e 's|@INCLUDEDIR@|$(4)|' -e 's|@VERSION@|$(VERSION)|' \
+	    shmhot.pc.in > $(1)$(3)/pkgconfig/shmhot.pc
+endef
+
+## Programs in C
+
+# Examples and tests are built as users build theirs: by pkg-config, from an installation.
+STAGE  := $(CURDIR)/target/stage
+STAGED := target/stage/lib/pkgconfig/shmhot.pc
+$(STAGED): $(SHARED) $(STATIC) $(HEADERS) shmhot.pc.in
+	echo '  install into target/stage'
+	rm -rf $(STAGE)
+	$(call install_into,,$(STAGE),$(STAGE)/lib,$(STAGE)/include)
+.SILENT: $(STAGED)
+
+WARNINGS := -Wall -Wextra -pedantic -Werror
+PKG      := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config
+SHARED_FLAGS = $$($(PKG) --cflags --libs shmhot) -Wl,-rpath,$(STAGE)/lib
+STATIC_FLAGS = -static $$($(PKG) --static --cflags --libs shmhot)
+
+# $(call compile,FLAGS): the target from its first prerequisite
+define compile
+	@echo '  cc $@'
+	@mkdir -p $(@D)
+	@$(if $(filter %.cpp,$<),$(CXX) -std=c++17,$(CC) -std=gnu11) $(CFLAGS) $(WARNINGS) -pthread $< -o $@ $(1)
+endef
+
+EXAMPLES := $(patsubst c-examples/%.c,target/examples/%,$(wildcard c-examples/*.c))
+examples: setup-examples $(EXAMPLES) $(EXAMPLES:=-static) ## c-examples/, linked shared and static, in target/examples
+
+target/examples/%-static: c-examples/%.c $(wildcard c-examples/*.h) $(STAGED)
+	$(call compile,$(STATIC_FLAGS))
+
+target/examples/%: c-examples/%.c $(wildcard c-examples/*.h) $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
+
+# The tests, once more with the sanitizers watching the calls, and the README's program word for word.
+C_TESTS  := $(patsubst tests/c/%.c,target/c-tests/%,$(wildcard tests/c/*.c))
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+c-tests: setup-test $(C_TESTS) $(C_TESTS:=-sanitized) target/c-tests/cxx target/readme/echo
+
+target/c-tests/%-sanitized: tests/c/%.c tests/c/check.h $(STAGED)
+	$(call compile,$(SANITIZE) $(SHARED_FLAGS))
+
+target/c-tests/%: tests/c/%.c tests/c/check.h $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
+
+target/c-tests/%: tests/c/%.cpp $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
+
+target/readme/echo: target/readme/echo.c $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
+
+target/readme/echo.c: README.md
+	@mkdir -p $(@D)
+	@sed -n '/^```c$$/,/^```$$/{/^```/!p}' $< > $@
+
+## Benches
+
+# The programs to compare with know nothing of the library.
+BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load)
+bench: setup-bench examples $(BENCHES) ## against plain liburing, epoll and Ruby; BENCH_OPTIONS="--help"
+	$(CARGO) bench --bench hotpath -- $(BENCH_OPTIONS)
+
+target/bench/http_uring: LIBRARIES := -luring
+target/bench/%: benches/hotpath/%.c $(wildcard benches/hotpath/*.h) c-examples/http.h
+	$(call compile,$(LIBRARIES))

@@ -1,0 +1,14 @@
+/*
+ * shmhot.h: all of shmhot.
+ *
+ * Generated from tests/headers.rs by `make headers`.
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ */
+
+#ifndef SHMHOT_H
+#define SHMHOT_H
+
+#include "shmhot/status.h"
+#include "shmhot/hotpath.h"
+
+#endif  /* SHMHOT_H */
