@@ -1,0 +1,6 @@
+# frozen_string_literal: true
+
+require_relative "shmhot/version"
+require_relative "shmhot/errors"
+require_relative "shmhot/native"
+require_relative "shmhot/hotpath_ring"

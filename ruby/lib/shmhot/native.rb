@@ -1,0 +1,104 @@
+# frozen_string_literal: true
+
+require "fiddle"
+
+module Shmhot
+  # The C functions, each a Fiddle::Function in a constant of its name in capitals. The contract of each is the
+  # documentation in include/shmhot/*.h.
+  #
+  # All keep the interpreter lock: none of them blocks the way it is called here, and releasing it costs beside a busy
+  # thread a time slice a call. What waits, waits in Ruby.
+  module Native
+    ABI_VERSION = 0
+
+    EPANIC = -4096
+    ETHREAD = -4097
+    EFORK = -4098
+    EUNHEALTHY = -4099
+
+    # What a parameter may be. An ADDRESS is an Integer, which costs nothing; a POINTER also takes a String, nil or a
+    # Fiddle::Pointer, which costs two objects and a fifth of a microsecond a call.
+    ADDRESS = Fiddle::TYPE_UINTPTR_T
+    POINTER = Fiddle::TYPE_VOIDP
+    SIZE = Fiddle::TYPE_SIZE_T
+    I32 = Fiddle::TYPE_INT
+    U32 = -Fiddle::TYPE_INT
+    U16 = -Fiddle::TYPE_SHORT
+    I64 = Fiddle::TYPE_LONG_LONG
+
+    # name => what it returns, what it takes
+    PROTOTYPES = {
+      shmhot_abi_version: [U32],
+      shmhot_version: [ADDRESS],
+      shmhot_strerror: [ADDRESS, I32],
+      shmhot_last_error: [I32, POINTER, SIZE],
+      shmhot_last_status: [I32],
+
+      hotpath_supported: [I32],
+      hotpath_probe: [I32, POINTER],
+      hotpath_feature_name: [ADDRESS, U32],
+      hotpath_ring_new: [ADDRESS, U32, U16, U32],
+      hotpath_ring_new_with: [ADDRESS, POINTER],
+      hotpath_ring_free: [I32, ADDRESS],
+      hotpath_submit_accept: [I32, ADDRESS, I32],
+      hotpath_submit_recv: [I32, ADDRESS, I32],
+      hotpath_submit_send: [I32, ADDRESS, I32, POINTER, U32],
+      hotpath_send: [I32, ADDRESS, I32, ADDRESS, SIZE, U32],
+      hotpath_turn: [I32, ADDRESS, ADDRESS, U32, U32, U32, ADDRESS, U32],
+      hotpath_flush: [I32, ADDRESS],
+      hotpath_buffers: [I32, ADDRESS, POINTER],
+      hotpath_copy_buffer: [I32, ADDRESS, I32, U32, ADDRESS, U32],
+      hotpath_release_buf: [I32, ADDRESS, I32],
+      hotpath_wake: [I32, ADDRESS],
+      hotpath_event_fd: [I32, ADDRESS],
+      hotpath_stats: [I32, ADDRESS, POINTER],
+      hotpath_is_healthy: [I32, ADDRESS],
+      hotpath_force_unhealthy: [I32, ADDRESS],
+      hotpath_backend: [I32, ADDRESS]
+    }.freeze
+
+    class << self
+      # Where the library was found.
+      attr_reader :library_path
+
+      # The library: where SHMHOT_LIBRARY says, else the one inside the gem, else the system's.
+      def open_library
+        candidates = [File.expand_path("libshmhot.so", __dir__), "libshmhot.so.#{ABI_VERSION}"]
+        candidates = [ENV["SHMHOT_LIBRARY"]] unless ENV["SHMHOT_LIBRARY"].to_s.empty?
+        failures = []
+        candidates.each do |path|
+          return accept(Fiddle.dlopen(path), path)
+        rescue Fiddle::DLError => e
+          failures << e.message
+        end
+        raise LoadError, "cannot load libshmhot: #{failures.join("; ")}. Install it, or set SHMHOT_LIBRARY to its path."
+      end
+
+      # The sentence about this thread's last failure.
+      def last_error
+        text = String.new("\0" * 512, encoding: Encoding::UTF_8)
+        length = SHMHOT_LAST_ERROR.call(text, text.bytesize)
+        text.byteslice(0, length.clamp(0, text.bytesize - 1)).scrub
+      end
+
+      private
+
+      def accept(library, path)
+        version = Fiddle::Function.new(library["shmhot_abi_version"], [], U32).call
+        if version == ABI_VERSION
+          @library_path = path
+          return library
+        end
+
+        raise LoadError, "#{path} has ABI version #{version}, and shmhot #{VERSION} for Ruby needs #{ABI_VERSION}: " \
+                         "install the gem and the library of the same release"
+      end
+    end
+
+    LIBRARY = open_library
+
+    PROTOTYPES.each do |name, (returns, *takes)|
+      const_set(name.upcase, Fiddle::Function.new(LIBRARY[name.to_s], takes, returns, name: name.to_s, need_gvl: true))
+    end
+  end
+end

@@ -1,0 +1,88 @@
+# frozen_string_literal: true
+
+require "test_helper"
+
+class NativeTest < Minitest::Test
+  Native = Shmhot::Native
+
+  # C types by the widths that Fiddle knows; a pointer may be declared as an address.
+  KINDS = {
+    "int32_t" => [Native::I32], "uint32_t" => [Native::U32], "uint16_t" => [Native::U16], "int64_t" => [Native::I64],
+    "size_t" => [Native::SIZE], "*" => [Native::ADDRESS, Native::POINTER]
+  }.freeze
+
+  def declarations
+    text = Dir["#{HEADERS}/*.h"].sum("") { |path| File.read(path) }.gsub(%r{/\*.*?\*/}m, "")
+    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
+      parameters = parameters.strip == "void" ? [] : parameters.split(",")
+      [name.to_sym, [returns, *parameters]]
+    end
+  end
+
+  def kind(declaration)
+    declaration.include?("*") ? "*" : declaration[/\w+_t/]
+  end
+
+  def test_prototypes_agree_with_the_headers
+    declared = declarations
+    assert_operator declared.size, :>=, Native::PROTOTYPES.size
+    Native::PROTOTYPES.each do |name, types|
+      assert declared.key?(name), "#{name} is in no header"
+      kinds = declared[name].map { |declaration| kind(declaration) }
+      assert_equal kinds.size, types.size, "#{name}: number of parameters"
+      kinds.zip(types).each_with_index do |(kind, type), index|
+        assert_includes KINDS.fetch(kind), type, "#{name}: #{index.zero? ? "returned type" : "parameter #{index}"}"
+      end
+    end
+  end
+
+  def test_constants_agree_with_the_headers
+    defines = Dir["#{HEADERS}/*.h"].sum("") { |path| File.read(path) }
+                                   .scan(/^#define (?:SHM)?HOT(?:PATH)?_(\w+) \(?(-?\w+?)u?\)?$/)
+                                   .to_h { |name, value| [name, Integer(value)] }
+    %w[EPANIC ETHREAD EFORK EUNHEALTHY ABI_VERSION].each do |name|
+      assert_equal defines.fetch(name), Native.const_get(name), name
+    end
+    ours = Shmhot::HotpathRing.constants.grep(/\A(OP|CMD|F)_|\ANO_TIMEOUT\z/) - [:F_REFUSED]
+    assert_operator ours.size, :>, 15
+    ours.each { |name| assert_equal defines.fetch(name.to_s), Shmhot::HotpathRing.const_get(name), name }
+  end
+
+  def test_structs_agree_with_the_headers
+    header = File.read("#{HEADERS}/hotpath.h").gsub(%r{/\*.*?\*/}m, "")
+    fields = header[/\{([^}]*)\}\s*hotpath_stats_t;/m, 1].scan(/(\w+);/).flatten.map(&:to_sym)
+    ring = Shmhot::HotpathRing.new
+    assert_equal fields, [:size, *ring.stats.keys]
+  ensure
+    ring&.close
+  end
+
+  def test_refuses_a_library_of_another_version
+    Dir.mktmpdir do |folder|
+      library = compile(folder, "unsigned shmhot_abi_version(void) { return 77; }")
+      status, output = load_with(library)
+      refute status.success?
+      assert_includes output, "#{library} has ABI version 77, and shmhot #{Shmhot::VERSION} for Ruby needs 0"
+    end
+  end
+
+  def test_says_where_it_looked_for_the_library
+    status, output = load_with("/nowhere/libshmhot.so")
+    refute status.success?
+    assert_match(%r{cannot load libshmhot: /nowhere/libshmhot.so: .*set SHMHOT_LIBRARY}, output)
+  end
+
+  private
+
+  def compile(folder, source)
+    path = File.join(folder, "libother.so")
+    output, status = Open3.capture2e("cc", "-shared", "-fPIC", "-x", "c", "-", "-o", path, stdin_data: source)
+    assert status.success?, output
+    path
+  end
+
+  def load_with(library)
+    output, status = Open3.capture2e({ "SHMHOT_LIBRARY" => library }, RbConfig.ruby, "-I#{RUBY_FOLDER}/lib", "-e", 'require "shmhot"')
+    [status, output]
+  end
+end
