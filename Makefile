@@ -55,10 +55,10 @@ headers: setup-build ## writes include/ anew from src/
 	SHMHOT_BLESS=1 $(CARGO) test -q --features capi --test headers committed
 
 gem: setup-gem build ## target/shmhot-*.gem, with the library inside
-	rm -rf target/gem
+	rm -rf target/gem target/shmhot-*.gem
 	cp -r ruby target/gem
 	cp $(SHARED) target/gem/lib/shmhot
-	cd target/gem && gem build --quiet --output=../shmhot-$(VERSION).gem shmhot.gemspec
+	cd target/gem && gem build --quiet shmhot.gemspec && mv shmhot-*.gem ..
 
 clean: ## removes all that was built
 	$(CARGO) clean
@@ -83,7 +83,8 @@ define install_into
 	install -m 644 $(STATIC) $(1)$(3)/libshmhot.a
 	install -m 644 include/shmhot.h $(1)$(4)
 	install -m 644 $(wildcard include/shmhot/*.h) $(1)$(4)/shmhot
-	sed -e 's|@PREFIX@|$(2)|' -e 's|@LIBDIR@|$(3)|' -e 's|@INCLUDEDIR@|$(4)|' -e 's|@VERSION@|$(VERSION)|' \
+	sed -e 's|@PREFIX@|$(2)|' -e 's|@LIBDIR@|$(patsubst $(2)/%,$${prefix}/%,$(3))|' \
+	    -e 's|@INCLUDEDIR@|$(patsubst $(2)/%,$${prefix}/%,$(4))|' -e 's|@VERSION@|$(VERSION)|' \
 	    shmhot.pc.in > $(1)$(3)/pkgconfig/shmhot.pc
 endef
 

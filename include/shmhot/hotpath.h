@@ -397,7 +397,8 @@ int32_t hotpath_submit_close(hotpath_ring_t *ring, int32_t fd);
  *
  * Parameters: timeout_ms: 0 drops what is queued, HOTPATH_NO_TIMEOUT waits for as long as it takes.
  *
- * Returns: 0; -EBADF; -EALREADY when nothing is left but the close itself.
+ * Returns: 0; -EBADF; -ENOENT when the ring does not know fd, be it that it is closed already; -EALREADY when nothing
+ * is left but the close itself.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -490,7 +491,7 @@ int32_t hotpath_set_idle_timeout(hotpath_ring_t *ring, int32_t fd, uint32_t time
  * Says that the caller is going to close fd itself, next. Nothing more is told of it, but an OP_SEND with F_ENDED for
  * each send whose bytes are borrowed.
  *
- * Returns: 0; -EBADF when the ring does not know fd; -EALREADY when the ring is closing it.
+ * Returns: 0; -EBADF; -ENOENT when the ring does not know fd; -EALREADY when the ring is closing it.
  *
  * Threads: the ring's. Blocking: no; the peer sees the end of the stream after the next wait, turn or flush.
  */
@@ -515,8 +516,9 @@ int32_t hotpath_drain(hotpath_ring_t *ring, uint32_t timeout_ms);
  * Parameters: min_complete: how many to wait for; above cap it means cap, 0 means not to wait. timeout_ms: 0 only
  * looks, HOTPATH_NO_TIMEOUT has no limit. out, cap: where completions go.
  *
- * Returns: their number; fewer than min_complete when the time is over or a signal came, 0 included. -EINVAL;
- * -EAGAIN when the kernel has no memory at the moment; SHMHOT_EUNHEALTHY.
+ * Returns: their number; fewer than min_complete when the time is over or a signal came, 0 included, and when a
+ * descriptor's number has come back: the OP_ACCEPT of a number never shares a batch with what is told of its last
+ * connection before. -EINVAL; -EAGAIN when the kernel has no memory at the moment; SHMHOT_EUNHEALTHY.
  *
  * Threads: the ring's. Blocking: as asked.
  *

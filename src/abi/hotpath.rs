@@ -553,7 +553,8 @@ pub unsafe extern "C" fn hotpath_submit_close(ring: *mut hotpath_ring_t, fd: i32
 ///
 /// Parameters: timeout_ms: 0 drops what is queued, HOTPATH_NO_TIMEOUT waits for as long as it takes.
 ///
-/// Returns: 0; -EBADF; -EALREADY when nothing is left but the close itself.
+/// Returns: 0; -EBADF; -ENOENT when the ring does not know fd, be it that it is closed already; -EALREADY when nothing
+/// is left but the close itself.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -692,7 +693,7 @@ pub unsafe extern "C" fn hotpath_set_idle_timeout(ring: *mut hotpath_ring_t, fd:
 /// Says that the caller is going to close fd itself, next. Nothing more is told of it, but an OP_SEND with F_ENDED for
 /// each send whose bytes are borrowed.
 ///
-/// Returns: 0; -EBADF when the ring does not know fd; -EALREADY when the ring is closing it.
+/// Returns: 0; -EBADF; -ENOENT when the ring does not know fd; -EALREADY when the ring is closing it.
 ///
 /// Threads: the ring's. Blocking: no; the peer sees the end of the stream after the next wait, turn or flush.
 ///
@@ -728,8 +729,9 @@ pub unsafe extern "C" fn hotpath_drain(ring: *mut hotpath_ring_t, timeout_ms: u3
 /// Parameters: min_complete: how many to wait for; above cap it means cap, 0 means not to wait. timeout_ms: 0 only
 /// looks, HOTPATH_NO_TIMEOUT has no limit. out, cap: where completions go.
 ///
-/// Returns: their number; fewer than min_complete when the time is over or a signal came, 0 included. -EINVAL;
-/// -EAGAIN when the kernel has no memory at the moment; SHMHOT_EUNHEALTHY.
+/// Returns: their number; fewer than min_complete when the time is over or a signal came, 0 included, and when a
+/// descriptor's number has come back: the OP_ACCEPT of a number never shares a batch with what is told of its last
+/// connection before. -EINVAL; -EAGAIN when the kernel has no memory at the moment; SHMHOT_EUNHEALTHY.
 ///
 /// Threads: the ring's. Blocking: as asked.
 ///

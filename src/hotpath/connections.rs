@@ -59,6 +59,8 @@ pub(super) struct Connection {
     pub(super) role: Role,
     /// The number belongs to another, or to nobody that we know.
     pub(super) ended: bool,
+    /// The caller knows of it.
+    pub(super) introduced: bool,
     /// Waits in the list of connections to look at.
     pub(super) dirty: bool,
     pub(super) inbound: Inbound,
@@ -95,6 +97,7 @@ impl Connection {
             generation,
             role,
             ended: false,
+            introduced: true,
             dirty: false,
             inbound: Inbound::default(),
             queue: Queue::new(),
@@ -178,6 +181,13 @@ impl Connections {
         self.by_fd[index] = slot;
         self.streams += usize::from(role == Role::Stream);
         Ok(slot)
+    }
+
+    /// The caller is told of the connection that was accepted as `fd`.
+    pub(super) fn introduce(&mut self, fd: i32) {
+        if let Some(slot) = self.find(fd) {
+            self[slot].introduced = true;
+        }
     }
 
     /// Ends a generation: the number is free for another. The slot stays until [`Connections::retire`].

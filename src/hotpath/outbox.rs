@@ -53,11 +53,13 @@ pub(super) struct Queue {
     tail: u32,
     /// Bytes not yet sent.
     pub(super) bytes: u64,
+    /// Submissions whose success is to be told.
+    pub(super) loud: u32,
 }
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self { head: NIL, tail: NIL, bytes: 0 }
+        Self { head: NIL, tail: NIL, bytes: 0, loud: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -204,6 +206,7 @@ impl Outbox {
         let id = queue.head;
         let item = &self.items[id as usize];
         let report = item.report;
+        queue.loud -= u32::from(!report.quiet);
         queue.head = item.next;
         if queue.head == NIL {
             queue.tail = NIL;
@@ -213,9 +216,10 @@ impl Outbox {
     }
 
     fn append(&mut self, queue: &mut Queue, id: u32) {
-        let len = self.items[id as usize].report.len;
-        queue.bytes += len;
-        self.bytes += len;
+        let report = self.items[id as usize].report;
+        queue.loud += u32::from(!report.quiet);
+        queue.bytes += report.len;
+        self.bytes += report.len;
         match queue.tail {
             NIL => queue.head = id,
             tail => self.items[tail as usize].next = id,

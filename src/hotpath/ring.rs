@@ -21,7 +21,7 @@ use super::outbox::{Outbox, Report, Segment};
 use super::stats::Stats;
 use super::timers::{TimerId, Timers};
 use super::token::{Purpose, Token};
-use super::uring::{Entered, Event, MAX_SEGMENTS, MAX_STEPS, Uring};
+use super::uring::{Entered, Event, MAX_SEGMENTS, MAX_STEPS, PROMPT_BYTES, Uring};
 use super::waker::Waker;
 use crate::sys::{self, Clock};
 
@@ -56,6 +56,9 @@ pub struct Ring {
     starved: VecDeque<Slot>,
     /// Completions to hand out.
     ready: VecDeque<Completion>,
+    /// Completions ever put there, and those of them that end what is handed out at once.
+    told: u64,
+    breaks: VecDeque<u64>,
     /// Answers of the kernel, while they are being looked at.
     events: Vec<Event>,
     timers: Timers<Deadline>,
@@ -94,6 +97,8 @@ impl Ring {
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             ready: VecDeque::new(),
+            told: 0,
+            breaks: VecDeque::new(),
             events: Vec::new(),
             timers: Timers::new(),
             user_timers: HashMap::new(),
@@ -219,10 +224,7 @@ impl Ring {
     /// Closes `fd` once everything queued is sent, at the latest after `timeout`; what is then still queued is
     /// dropped. Its generation ends here: nothing received is told any more. A later call may shorten the time.
     pub fn submit_close(&mut self, fd: RawFd, timeout: Option<Duration>) -> Result<()> {
-        let slot = match self.connections.find(fd) {
-            Some(slot) => slot,
-            None => self.begin(fd, Role::Stream)?,
-        };
+        let slot = self.met(fd)?;
         let connection = &mut self.connections[slot];
         self.closes |= connection.role == Role::Stream;
         match connection.close {
@@ -263,7 +265,8 @@ impl Ring {
             let must = "the length of a socket address, 2 to 128";
             return Err(Error::Argument { name: "addr_len", value: address.len() as i64, must });
         }
-        if let Some(old) = self.connections.find(fd) {
+        if self.connections.find(fd).is_some() {
+            let old = self.met(fd)?;
             if self.connections[old].close == Step::Flying {
                 return Err(state(libc::EALREADY, fd, "it is being closed"));
             }
@@ -367,7 +370,7 @@ impl Ring {
     /// Ends the generation of `fd` for a host that closes the descriptor itself, which it does next. Nothing more is
     /// told about it, but that borrowed bytes are free.
     pub fn forget(&mut self, fd: RawFd) -> Result<()> {
-        let slot = self.connections.find(fd).ok_or(Error::BadDescriptor(fd))?;
+        let slot = self.met(fd)?;
         if self.connections[slot].close == Step::Flying {
             return Err(state(libc::EALREADY, fd, "the ring is closing it"));
         }
@@ -461,11 +464,25 @@ impl Ring {
                 return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
             }
         }
-        let count = self.ready.len().min(out.len());
+        Ok(self.hand_out(out))
+    }
+
+    fn hand_out(&mut self, out: &mut [MaybeUninit<Completion>]) -> usize {
+        let mut count = self.ready.len().min(out.len());
+        let handed_out = self.told - self.ready.len() as u64;
+        if let Some(&end) = self.breaks.front()
+            && end - handed_out <= count as u64
+        {
+            count = (end - handed_out) as usize;
+            self.breaks.pop_front();
+        }
         for (to, from) in out.iter_mut().zip(self.ready.drain(..count)) {
+            if from.op_kind == OpKind::Accept as u8 && from.result >= 0 {
+                self.connections.introduce(from.result as RawFd);
+            }
             to.write(from);
         }
-        Ok(count)
+        count
     }
 
     /// Submits everything queued, without waiting or looking.
@@ -536,19 +553,29 @@ impl Ring {
     /// The connection of `fd`, a new one if it has none, which is not being closed.
     fn open(&mut self, fd: RawFd, role: Role) -> Result<Slot> {
         match self.connections.find(fd) {
-            Some(slot) if self.connections[slot].close == Step::Idle => Ok(slot),
-            Some(_) => Err(state(libc::ESHUTDOWN, fd, "it is being closed")),
+            Some(_) => self.known(fd),
             None => self.begin(fd, role),
         }
     }
 
-    /// As [`Ring::open`], but only what the ring knows.
-    fn known(&self, fd: RawFd) -> Result<Slot> {
+    /// The connection of `fd`, of which the caller knows.
+    fn met(&self, fd: RawFd) -> Result<Slot> {
         match self.connections.find(fd) {
-            Some(slot) if self.connections[slot].close == Step::Idle => Ok(slot),
-            Some(_) => Err(state(libc::ESHUTDOWN, fd, "it is being closed")),
+            Some(slot) if self.connections[slot].introduced => Ok(slot),
+            Some(_) => {
+                Err(state(libc::ENOENT, fd, "its last connection is closed, and its next one was not told of yet"))
+            }
             None if fd < 0 => Err(Error::BadDescriptor(fd)),
             None => Err(state(libc::ENOENT, fd, "the ring does not know it")),
+        }
+    }
+
+    /// The same, unless it is being closed.
+    fn known(&self, fd: RawFd) -> Result<Slot> {
+        let slot = self.met(fd)?;
+        match self.connections[slot].close {
+            Step::Idle => Ok(slot),
+            _ => Err(state(libc::ESHUTDOWN, fd, "it is being closed")),
         }
     }
 
@@ -627,7 +654,21 @@ impl Ring {
     }
 
     fn tell(&mut self, completion: Completion) {
+        self.told += 1;
         self.ready.push_back(completion);
+    }
+
+    /// A number has come back. What the caller is told of it, and does about it, is about its last connection until
+    /// it has been told of this one: so the two do not share a batch.
+    fn tell_accepted(&mut self, completion: Completion) {
+        let fd = completion.result as RawFd;
+        let is_about = |told: &Completion| {
+            told.fd == fd || (told.op_kind == OpKind::Accept as u8 && told.result == completion.result)
+        };
+        if self.ready.iter().any(is_about) {
+            self.breaks.push_back(self.told);
+        }
+        self.tell(completion);
     }
 
     // Reconciling: from wishes to operations.
@@ -742,7 +783,12 @@ impl Ring {
         connection.send = Step::Flying;
         connection.flying = bytes;
         let fd = connection.fd;
+        // Nothing is to be told or done when this is sent, unless it fails.
+        let idle = connection.queue.loud == 0 && bytes == connection.queue.bytes && connection.shutdown != Step::Wanted;
         self.backend.send(self.connections.token(slot, Purpose::Send), fd, &segments[..count], last);
+        if idle && bytes <= PROMPT_BYTES && self.starved.is_empty() {
+            self.backend.expect_prompt();
+        }
         if last {
             self.submit_close_operation(slot);
         }
@@ -834,7 +880,7 @@ impl Ring {
                     return;
                 }
                 match self.succeed(accepted) {
-                    Ok(()) => self.tell(told(accepted.into())),
+                    Ok(()) => self.tell_accepted(told(accepted.into())),
                     Err(_) => {
                         sys::close(accepted);
                         self.tell(told(-i64::from(libc::ENOMEM)));
@@ -870,7 +916,9 @@ impl Ring {
                 self.end(old);
             }
         }
-        self.begin(fd, Role::Stream).map(|_| ())
+        let slot = self.begin(fd, Role::Stream)?;
+        self.connections[slot].introduced = false;
+        Ok(())
     }
 
     fn on_receive(&mut self, slot: Slot, event: Event) {

@@ -1,7 +1,7 @@
 //! What a caller can do wrong, and is told.
 
 use std::io::Read;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use shmhot::hotpath::{Error, OpKind, Options, SharedRing};
@@ -165,7 +165,8 @@ fn what_makes_no_sense_on_a_descriptor_is_refused() {
     assert_eq!(status(harness.with(|ring| ring.submit_accept(i32::MIN))), -libc::EBADF);
     assert_eq!(status(harness.with(|ring| ring.submit_recv(i32::MAX))), -libc::EBADF);
     assert_eq!(status(harness.with(|ring| ring.send(1 << 30, b"x", false))), -libc::EBADF);
-    assert_eq!(status(harness.with(|ring| ring.forget(fd))), -libc::EBADF);
+    assert_eq!(status(harness.with(|ring| ring.forget(fd))), -libc::ENOENT);
+    assert_eq!(status(harness.with(|ring| ring.submit_close(fd, None))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.cancel(fd, 0))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.pause(fd))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.cancel_timeout(7))), -libc::ENOENT);
@@ -181,10 +182,10 @@ fn what_makes_no_sense_on_a_descriptor_is_refused() {
     assert_eq!(status(harness.with(|ring| ring.submit_recv(fd))), -libc::ESHUTDOWN);
     assert_eq!(harness.expect(OpKind::Close).result, 0);
     // A closed number is an unknown one, and what is no socket says so by its completion.
-    let file = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
-    harness.must(|ring| ring.submit_recv(file));
+    let file = std::fs::File::open("/dev/null").unwrap();
+    harness.must(|ring| ring.submit_recv(file.as_raw_fd()));
     assert_eq!(harness.expect(OpKind::Recv).result, -i64::from(libc::ENOTSOCK));
-    harness.closes(file);
+    assert_eq!(status(harness.with(|ring| ring.submit_close(file.as_raw_fd(), None))), -libc::ENOENT);
 }
 
 #[test]

@@ -106,6 +106,45 @@ fn reused_number_child() {
     harness.closes(fd);
 }
 
+/// What a caller does about a connection that is gone already must not hit the one that has its number now.
+#[test]
+fn late_commands_do_not_reach_the_successor_of_a_number() {
+    in_child("lifecycle::late_commands_child");
+}
+
+#[test]
+#[ignore = "a part of late_commands_do_not_reach_the_successor_of_a_number"]
+fn late_commands_child() {
+    let harness = Harness::new(small());
+    let (listener, address) = listener();
+    let (fd, _first) = harness.accept_one(&listener, address);
+    // The next client is accepted right after the first one's number has become free.
+    harness.must(|ring| ring.pause(listener.as_raw_fd()));
+    harness.wait(1, Duration::from_millis(20));
+    let mut second = TcpStream::connect(address).unwrap();
+    harness.must(|ring| {
+        ring.submit_close(fd, None)?;
+        ring.resume(listener.as_raw_fd())
+    });
+    let batch = harness.wait(2, PATIENCE);
+    assert_eq!((batch.len(), batch[0].op_kind), (1, OpKind::Close as u8), "{batch:?}");
+    for late in [
+        harness.with(|ring| ring.submit_close(fd, Some(Duration::ZERO))),
+        harness.with(|ring| ring.send(fd, b"late", true)),
+        harness.with(|ring| ring.submit_recv(fd)),
+        harness.with(|ring| ring.forget(fd)),
+    ] {
+        assert_eq!(late.expect_err("of the first connection").status(), -libc::ENOENT);
+    }
+    let accepted = harness.expect(OpKind::Accept);
+    assert_eq!(accepted.result, i64::from(fd), "the number came back");
+    harness.must(|ring| ring.submit_recv(fd));
+    second.write_all(b"hello").unwrap();
+    let got = harness.expect(OpKind::Recv);
+    assert_eq!(harness.take_bytes(got), b"hello");
+    harness.closes(fd);
+}
+
 #[test]
 fn closing_sends_everything_first() {
     let harness = Harness::new(small());

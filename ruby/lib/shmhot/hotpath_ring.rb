@@ -107,6 +107,11 @@ module Shmhot
     private_constant :MAX_COMMANDS, :MAX_COMMAND_WORDS, :BATCH_BYTES, :NO_COMPLETIONS, :COMPLETIONS, :ARENA_BYTES,
                      :SMALL_WRITE
 
+    # What tells that a sleep has cost a time slice: see #doze.
+    LONG_SLEEP = 0.02
+    PILE = 8
+    private_constant :LONG_SLEEP, :PILE
+
     IOVEC = "J2"
     IOVEC_BYTES = 16
     IOV_MAX = 1024
@@ -455,6 +460,7 @@ module Shmhot
       # Completions not yet yielded: the words of a batch, and where the next one begins.
       @words = []
       @cursor = 0
+      @patience = 0
       @arena = memory(ARENA_BYTES)
       @arena_at = Fiddle::Pointer[@arena].to_i
       @large = []
@@ -498,8 +504,7 @@ module Shmhot
 
     # Waiting.
 
-    # First looks without letting go of the interpreter lock, which beside a busy thread would cost a time slice; sleeps
-    # only when there is nothing to do.
+    # Looks without letting go of the interpreter lock, and sleeps only when there is nothing to do.
     def await(min_complete, timeout_ms)
       exchange
       wanted = min_complete * COMPLETION_WORDS
@@ -510,9 +515,25 @@ module Shmhot
         left = deadline - now if deadline
         break if left && left <= 0
 
-        @event.wait_readable(left)
-        exchange
+        @patience > 0 ? linger : doze(left)
       end
+    end
+
+    # Sleeping lets go of the lock, and beside a thread that computes that costs a time slice, a tenth of a second
+    # in which requests pile up. Where that has just happened, the next gaps are waited out with the lock kept, a
+    # millisecond at a time, until a fifth of what the other thread had is used up.
+    def doze(seconds)
+      began = now
+      @event.wait_readable(seconds)
+      slept = now - began
+      exchange
+      @patience = slept / 5 if slept > LONG_SLEEP && @words.size - @cursor >= PILE * COMPLETION_WORDS
+    end
+
+    def linger
+      began = now
+      exchange(1)
+      @patience -= now - began
     end
 
     def now
@@ -541,8 +562,8 @@ module Shmhot
       delivered
     end
 
-    # One call: all commands in, completions out, without waiting.
-    def exchange
+    # One call: all commands in, completions out; without a timeout it does not wait.
+    def exchange(timeout_ms = 0)
       ring = address
       collect(nil) if @under_way # the last call returned with an exception, and its count is lost
       commands = @commands
@@ -556,7 +577,7 @@ module Shmhot
         @commands = @spare
         @spare = commands
       end
-      collect(TURN.call(ring, @given_at, @under_way, 0, 0, @out_at, MAX_BATCH))
+      collect(TURN.call(ring, @given_at, @under_way, 1, timeout_ms, @out_at, MAX_BATCH))
       unstage if @staged
     end
 

@@ -33,7 +33,7 @@ pub(super) const MAX_SEGMENTS: usize = 64;
 pub(super) const MAX_STEPS: usize = 4;
 
 /// A send of so little finds room in its socket, as a rule, and is answered while it is submitted.
-const PROMPT_BYTES: usize = 16 << 10;
+pub(super) const PROMPT_BYTES: u64 = 16 << 10;
 /// How long a wait puts its trust in that rule, at most.
 static PROMPT_TIME: Timespec = Timespec::new().nsec(1_000_000);
 
@@ -86,8 +86,8 @@ pub(super) struct Uring {
     gathers_used: usize,
     alarm: Box<Timespec>,
     multishot_receive: bool,
-    /// Answers that are going to be there as soon as what is queued is submitted. A wait is for something beyond them:
-    /// else it would end at once, only to be begun again.
+    /// Answers that are going to be there as soon as what is queued is submitted, and that nobody waits for. A wait is
+    /// for something beyond them: else it would end at once, only to be begun again.
     prompt: usize,
     /// A timeout is pending that ends such a wait if the rule has failed. One for many waits: a timer for each would
     /// cost more, under a hypervisor, than all the rest of the wait.
@@ -177,10 +177,12 @@ impl Uring {
             [one] => opcode::Send::new(Fd(fd), one.base(), one.len() as u32).flags(SEND_FLAGS).build(),
             many => opcode::SendMsg::new(Fd(fd), self.gather(many)).flags(SEND_FLAGS as u32).build(),
         };
-        if segments.iter().map(|segment| segment.len()).sum::<usize>() <= PROMPT_BYTES {
-            self.prompt += if chained { 2 } else { 1 };
-        }
         self.push(token, if chained { entry.flags(Flags::IO_LINK) } else { entry });
+    }
+
+    /// The answer to the operation just queued is going to be prompt, and nothing depends on it.
+    pub(super) fn expect_prompt(&mut self) {
+        self.prompt += 1;
     }
 
     fn gather(&mut self, segments: &[Segment]) -> *const libc::msghdr {

@@ -229,4 +229,93 @@ class InterruptionTest < Minitest::Test
     10.times { GC.start }
     assert_operator open.call, :<=, before + 3
   end
+
+  # If every wait let go of the interpreter lock, each turn would cost a time slice: 10 turns a second.
+  def test_beside_a_thread_that_computes
+    clients = 16
+    server = listener
+    child = fork do
+      sockets = Array.new(clients) { TCPSocket.new("127.0.0.1", server.local_address.ip_port) }
+      sockets.each { |socket| socket.write("x") }
+      loop { IO.select(sockets)[0].each { |socket| socket.write(socket.readpartial(1)) } }
+    rescue SystemCallError, EOFError
+      exit! 0
+    end
+    busy = Thread.new { loop { Math.sqrt(2) } }
+    ring.accept(server)
+    echoes = 0
+    deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + 2
+    while Process.clock_gettime(Process::CLOCK_MONOTONIC) < deadline
+      ring.turn(timeout_ms: 1000) do |op, fd, result, buf_id|
+        if op == OP_ACCEPT
+          ring.recv(result)
+        else
+          ring.write(fd, ring.payload(buf_id, result), release: buf_id)
+          echoes += 1
+        end
+      end
+    end
+    assert_operator echoes, :>, 2 * 10 * clients * 3
+  ensure
+    busy&.kill
+    Process.kill(:KILL, child)
+    Process.wait(child)
+  end
+
+  # Enough of a fiber scheduler to see who runs while the ring waits.
+  class Scheduler
+    def initialize
+      @waiting = {}
+    end
+
+    attr_reader :waiting
+
+    def io_wait(io, _events, _timeout)
+      @waiting[Fiber.current] = io
+      Fiber.yield
+      IO::READABLE
+    end
+
+    def run
+      until @waiting.empty?
+        readable, = IO.select(@waiting.values.uniq)
+        @waiting.select { |_, io| readable.include?(io) }.each_key do |fiber|
+          @waiting.delete(fiber)
+          fiber.resume
+        end
+      end
+    end
+
+    def fiber(&block)
+      Fiber.new(blocking: false, &block).tap(&:resume)
+    end
+
+    def kernel_sleep(*) = raise(NotImplementedError)
+    def block(*) = raise(NotImplementedError)
+    def unblock(*) = raise(NotImplementedError)
+    def close = run
+  end
+
+  def test_under_a_fiber_scheduler
+    reader, writer = IO.pipe
+    events = []
+    Thread.new do
+      Fiber.set_scheduler(Scheduler.new)
+      own = Ring.new
+      Fiber.schedule do
+        own.timeout(1, 30)
+        own.turn { |op, *| events << op }
+        own.close
+      end
+      Fiber.schedule do
+        reader.wait_readable
+        events << :other
+      end
+      writer << "x" # the fibers are asleep by now
+    end.join
+    assert_equal [:other, OP_TIMEOUT], events
+  ensure
+    reader&.close
+    writer&.close
+  end
 end
