@@ -457,7 +457,7 @@ pub unsafe extern "C" fn hotpath_submit_recv(ring: *mut hotpath_ring_t, fd: i32)
 /// Parameters: iov, iov_count: up to 1024 pieces. Their bytes must stay until the completion, the array need not.
 ///
 /// Returns: 0; -EINVAL; -EBADF; -EAGAIN when too much is queued (see hotpath_options_t); -EPIPE after a failed send or
-/// a shutdown; -ESHUTDOWN when it is being closed.
+/// a shutdown; -ESHUTDOWN when it is being closed, -ENOENT when the ring has closed it.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -553,8 +553,8 @@ pub unsafe extern "C" fn hotpath_submit_close(ring: *mut hotpath_ring_t, fd: i32
 ///
 /// Parameters: timeout_ms: 0 drops what is queued, HOTPATH_NO_TIMEOUT waits for as long as it takes.
 ///
-/// Returns: 0; -EBADF; -ENOENT when the ring does not know fd, be it that it is closed already; -EALREADY when nothing
-/// is left but the close itself.
+/// Returns: 0; -EBADF; -ENOENT when the ring has closed it already; -EALREADY when nothing is left but the close
+/// itself.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -690,8 +690,9 @@ pub unsafe extern "C" fn hotpath_set_idle_timeout(ring: *mut hotpath_ring_t, fd:
     call(ring, |ring| done(ring.set_idle_timeout(fd, milliseconds(timeout_ms))))
 }
 
-/// Says that the caller is going to close fd itself, next. Nothing more is told of it, but an OP_SEND with F_ENDED for
-/// each send whose bytes are borrowed.
+/// Says that the number fd is the caller's own: that it is going to close it itself, next, or that it has opened it
+/// after the ring had closed it (a receive, accept or connect says so, too). Nothing more is told of what it was, but
+/// an OP_SEND with F_ENDED for each send whose bytes are borrowed.
 ///
 /// Returns: 0; -EBADF; -ENOENT when the ring does not know fd; -EALREADY when the ring is closing it.
 ///

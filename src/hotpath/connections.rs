@@ -12,7 +12,10 @@ use super::token::Token;
 /// Index of a connection.
 pub(super) type Slot = u32;
 
+/// In the table of numbers: no connection that we know of.
 const NONE: u32 = u32::MAX;
+/// The same, since the ring has closed the last one.
+const CLOSED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -148,7 +151,17 @@ impl Connections {
 
     pub(super) fn find(&self, fd: i32) -> Option<Slot> {
         let slot = *self.by_fd.get(usize::try_from(fd).ok()?)?;
-        (slot != NONE).then_some(slot)
+        (slot < CLOSED).then_some(slot)
+    }
+
+    /// The number is the caller's own: whatever it meant before is over.
+    pub(super) fn disown(&mut self, fd: i32) {
+        self.by_fd[fd as usize] = NONE;
+    }
+
+    /// Whether the ring itself has closed the last connection of `fd`.
+    pub(super) fn was_closed(&self, fd: i32) -> bool {
+        usize::try_from(fd).is_ok_and(|index| self.by_fd.get(index) == Some(&CLOSED))
     }
 
     /// Whether `fd` is beyond every number seen so far.
@@ -196,7 +209,7 @@ impl Connections {
         debug_assert!(!connection.ended);
         connection.ended = true;
         self.streams -= usize::from(connection.role == Role::Stream);
-        self.by_fd[connection.fd as usize] = NONE;
+        self.by_fd[connection.fd as usize] = if connection.close == Step::Flying { CLOSED } else { NONE };
     }
 
     /// Gives the slot of an ended generation back.

@@ -224,7 +224,10 @@ impl Ring {
     /// Closes `fd` once everything queued is sent, at the latest after `timeout`; what is then still queued is
     /// dropped. Its generation ends here: nothing received is told any more. A later call may shorten the time.
     pub fn submit_close(&mut self, fd: RawFd, timeout: Option<Duration>) -> Result<()> {
-        let slot = self.met(fd)?;
+        let slot = match self.connections.find(fd) {
+            Some(_) => self.met(fd)?,
+            None => self.reach(fd)?,
+        };
         let connection = &mut self.connections[slot];
         self.closes |= connection.role == Role::Stream;
         match connection.close {
@@ -354,7 +357,7 @@ impl Ring {
     /// Tells, by a receive that is `-ETIMEDOUT`, when nothing was received or sent on `fd` for `timeout`: once for
     /// each silence. Zero turns it off. The connection itself stays as it is.
     pub fn set_idle_timeout(&mut self, fd: RawFd, timeout: Duration) -> Result<()> {
-        let slot = self.open(fd, Role::Stream)?;
+        let slot = self.reach(fd)?;
         self.clear_idle(slot);
         if !timeout.is_zero() {
             self.now = self.clock.now();
@@ -367,9 +370,13 @@ impl Ring {
         Ok(())
     }
 
-    /// Ends the generation of `fd` for a host that closes the descriptor itself, which it does next. Nothing more is
-    /// told about it, but that borrowed bytes are free.
+    /// Ends the generation of `fd` for a host that closes the descriptor itself, which it does next, or has opened it
+    /// anew. Nothing more is told about it, but that borrowed bytes are free.
     pub fn forget(&mut self, fd: RawFd) -> Result<()> {
+        if self.connections.was_closed(fd) {
+            self.connections.disown(fd);
+            return Ok(());
+        }
         let slot = self.met(fd)?;
         if self.connections[slot].close == Step::Flying {
             return Err(state(libc::EALREADY, fd, "the ring is closing it"));
@@ -558,6 +565,19 @@ impl Ring {
         }
     }
 
+    /// The same, for what is no beginning: a late word about a connection that the ring has closed is not for whatever
+    /// has its number now.
+    fn reach(&mut self, fd: RawFd) -> Result<Slot> {
+        if self.connections.was_closed(fd) {
+            return Err(state(
+                libc::ENOENT,
+                fd,
+                "the ring has closed it; if you opened that number anew, call forget first",
+            ));
+        }
+        self.open(fd, Role::Stream)
+    }
+
     /// The connection of `fd`, of which the caller knows.
     fn met(&self, fd: RawFd) -> Result<Slot> {
         match self.connections.find(fd) {
@@ -581,7 +601,7 @@ impl Ring {
 
     /// A connection that `len` more bytes may be queued on.
     fn writable(&mut self, fd: RawFd, len: u64) -> Result<Slot> {
-        let slot = self.open(fd, Role::Stream)?;
+        let slot = self.reach(fd)?;
         let connection = &self.connections[slot];
         if connection.role == Role::Listener {
             return Err(state(libc::ENOTCONN, fd, "it is a listener"));

@@ -166,7 +166,6 @@ fn what_makes_no_sense_on_a_descriptor_is_refused() {
     assert_eq!(status(harness.with(|ring| ring.submit_recv(i32::MAX))), -libc::EBADF);
     assert_eq!(status(harness.with(|ring| ring.send(1 << 30, b"x", false))), -libc::EBADF);
     assert_eq!(status(harness.with(|ring| ring.forget(fd))), -libc::ENOENT);
-    assert_eq!(status(harness.with(|ring| ring.submit_close(fd, None))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.cancel(fd, 0))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.pause(fd))), -libc::ENOENT);
     assert_eq!(status(harness.with(|ring| ring.cancel_timeout(7))), -libc::ENOENT);
@@ -181,11 +180,15 @@ fn what_makes_no_sense_on_a_descriptor_is_refused() {
     assert_eq!(status(harness.with(|ring| ring.send(fd, b"x", false))), -libc::ESHUTDOWN);
     assert_eq!(status(harness.with(|ring| ring.submit_recv(fd))), -libc::ESHUTDOWN);
     assert_eq!(harness.expect(OpKind::Close).result, 0);
-    // A closed number is an unknown one, and what is no socket says so by its completion.
+    assert_eq!(status(harness.with(|ring| ring.send(fd, b"x", false))), -libc::ENOENT);
+    assert_eq!(status(harness.with(|ring| ring.submit_close(fd, None))), -libc::ENOENT);
+    assert_eq!(status(harness.with(|ring| ring.set_idle_timeout(fd, PATIENCE))), -libc::ENOENT);
+    harness.must(|ring| ring.forget(fd));
+    assert_eq!(status(harness.with(|ring| ring.forget(fd))), -libc::ENOENT);
+    // What is no socket says so by its completion.
     let file = std::fs::File::open("/dev/null").unwrap();
     harness.must(|ring| ring.submit_recv(file.as_raw_fd()));
     assert_eq!(harness.expect(OpKind::Recv).result, -i64::from(libc::ENOTSOCK));
-    assert_eq!(status(harness.with(|ring| ring.submit_close(file.as_raw_fd(), None))), -libc::ENOENT);
 }
 
 #[test]

@@ -204,13 +204,15 @@ module Shmhot
       return if @closed
 
       Thread.handle_interrupt(Object => :never) do
-        @closed = true
+        mine = @owner.equal?(Thread.current)
         address = @address
-        @address = 0
-        @ptr = @owner = nil
+        @closed = true
+        @address = @n_bufs = 0
+        @ptr = @owner = @pool = nil
         ObjectSpace.undefine_finalizer(self)
-        Native::HOTPATH_WAKE.call(address)
+        Native::HOTPATH_WAKE.call(address) unless mine
         Native::HOTPATH_RING_FREE.call(address)
+        @event.close if mine
       end
       nil
     end
@@ -232,13 +234,17 @@ module Shmhot
 
     # Accepts connections until cancelled: an OP_ACCEPT for each.
     def submit_accept_multishot(listener_fd)
-      Shmhot.check(Native::HOTPATH_SUBMIT_ACCEPT.call(address, listener_fd.to_i))
+      fd = listener_fd.to_i
+      own
+      Shmhot.check(Native::HOTPATH_SUBMIT_ACCEPT.call(@address, fd))
       nil
     end
 
     # Receives until the end of the stream: an OP_RECV for each piece.
     def submit_recv_multishot(fd)
-      Shmhot.check(Native::HOTPATH_SUBMIT_RECV.call(address, fd.to_i))
+      fd = fd.to_i
+      own
+      Shmhot.check(Native::HOTPATH_SUBMIT_RECV.call(@address, fd))
       nil
     end
 
@@ -264,14 +270,17 @@ module Shmhot
 
     # A copy of the first +len+ bytes of a buffer, which has to be released.
     def copy_buffer(buf_id, len)
-      copied = Native::HOTPATH_COPY_BUFFER.call(address, buf_id.to_i, len.to_i, @copy_at, @copy.size)
-      Shmhot.check(copied)
-      @copy[0, copied]
+      buf_id = buf_id.to_i
+      len = len.to_i
+      own
+      @copy[0, Shmhot.check(Native::HOTPATH_COPY_BUFFER.call(@address, buf_id, len, @copy_at, @buf_size))]
     end
 
     # Gives a buffer back to the kernel. Returns 0, or -errno for one that was not held.
     def release_buffer(buf_id)
-      Native::HOTPATH_RELEASE_BUF.call(address, buf_id.to_i)
+      buf_id = buf_id.to_i
+      own
+      Native::HOTPATH_RELEASE_BUF.call(@address, buf_id)
     end
 
     # The fast path: commands, carried out by the next turn. Where a descriptor is expected, an IO does as well.
@@ -298,12 +307,12 @@ module Shmhot
     # notify:: whether an OP_SEND tells when it is sent; a failure is told in any case
     def write(fd, data, release: nil, notify: false)
       claim unless @owner.equal?(Thread.current)
-      raise Errno::EBADF, "#{fd} is no descriptor" if fd < 0 || fd > INT_MAX
+      raise Errno::EBADF, "#{fd.inspect} is no descriptor" if fd & INT_MAX != fd
       exchange if @commands.size == MAX_COMMAND_WORDS
       at = data.is_a?(Pin) ? data.address : stage(data)
       head = (notify ? SEND : SEND_QUIETLY) + (fd * HIGH)
       if release
-        raise RangeError, "no buffer has the id #{release}" if release < 0 || release > INT_MAX
+        raise RangeError, "no buffer has the id #{release.inspect}" if release & INT_MAX != release
         @commands.push(head + AND_RELEASE, at, data.bytesize + (release * HIGH), 0)
       else
         @commands.push(head, at, data.bytesize, 0)
@@ -419,7 +428,7 @@ module Shmhot
 
     # Readable while completions wait, for IO.select and other loops. Only to be waited for.
     def to_io
-      address
+      own
       @event
     end
 
@@ -431,7 +440,8 @@ module Shmhot
     # What the ring has done so far: counters by name.
     def stats
       out = [STATS_BYTES].pack("J").ljust(STATS_BYTES, "\0")
-      Shmhot.check(Native::HOTPATH_STATS.call(address, out))
+      own
+      Shmhot.check(Native::HOTPATH_STATS.call(@address, out))
       STATS.zip(out.unpack("x8Q*")).to_h
     end
 
@@ -461,6 +471,7 @@ module Shmhot
       @words = []
       @cursor = 0
       @patience = 0
+      @n_bufs = 0
       @arena = memory(ARENA_BYTES)
       @arena_at = Fiddle::Pointer[@arena].to_i
       @large = []
@@ -474,10 +485,10 @@ module Shmhot
       String.new(capacity: bytes) << ("\0" * bytes).b
     end
 
-    # The ring's address, for its owner.
-    def address
+    # Comes before everything that only the owner may do. Another thread may close the ring at any time, so @address is
+    # read when nothing but the call is left to do.
+    def own
       claim unless @owner.equal?(Thread.current)
-      @address
     end
 
     def claim
@@ -491,9 +502,11 @@ module Shmhot
       @owner = Thread.current
     end
 
-    # What can be asked of the library by the owner only.
+    # What only the owner may ask the library for.
     def bind
-      @event = IO.for_fd(Shmhot.check(Native::HOTPATH_EVENT_FD.call(@address)), "r", autoclose: false)
+      event_fd = Shmhot.check(Native::HOTPATH_EVENT_FD.call(@address))
+      # A duplicate outlives the ring: who sleeps on it when another thread closes the ring must not meet a stranger.
+      @event = IO.for_fd(event_fd, "r", autoclose: false).dup
       out = "\0" * BUFFERS_BYTES
       Shmhot.check(Native::HOTPATH_BUFFERS.call(@address, out))
       base, @buf_size, @n_bufs = out.unpack(BUFFERS)
@@ -564,7 +577,7 @@ module Shmhot
 
     # One call: all commands in, completions out; without a timeout it does not wait.
     def exchange(timeout_ms = 0)
-      ring = address
+      own
       collect(nil) if @under_way # the last call returned with an exception, and its count is lost
       commands = @commands
       if commands.empty?
@@ -577,7 +590,7 @@ module Shmhot
         @commands = @spare
         @spare = commands
       end
-      collect(TURN.call(ring, @given_at, @under_way, 1, timeout_ms, @out_at, MAX_BATCH))
+      collect(TURN.call(@address, @given_at, @under_way, 1, timeout_ms, @out_at, MAX_BATCH))
       unstage if @staged
     end
 
@@ -586,6 +599,7 @@ module Shmhot
       count ||= (0...MAX_BATCH).find { |i| @out.getbyte(i * COMPLETION_BYTES).zero? } || MAX_BATCH
       if count < 0
         @under_way = nil
+        own # the ring may just have been closed
         raise Shmhot.error_for(count)
       end
       any_refused = @under_way > 0 && !@given.start_with?(@packed)
@@ -620,7 +634,7 @@ module Shmhot
 
     def command(op, fd, data = 0, len = 0, buf_id = 0)
       claim unless @owner.equal?(Thread.current)
-      raise RangeError, "no buffer has the id #{buf_id}" if buf_id < 0 || buf_id > INT_MAX
+      raise RangeError, "no buffer has the id #{buf_id.inspect}" if buf_id & INT_MAX != buf_id
       exchange if @commands.size == MAX_COMMAND_WORDS
       @commands.push(op + (fd * HIGH), data, len + (buf_id * HIGH), 0)
       nil
@@ -675,8 +689,9 @@ module Shmhot
 
     def copy_and_send(fd, iov, iov_count)
       iov = Fiddle::Pointer[iov || 0] unless iov.is_a?(Fiddle::Pointer)
+      own
       # The library says what is wrong with these.
-      return Native::HOTPATH_SUBMIT_SEND.call(address, fd, iov, iov_count) if iov.null? || !iov_count.between?(1, IOV_MAX)
+      return Native::HOTPATH_SUBMIT_SEND.call(@address, fd, iov, iov_count) if iov.null? || !iov_count.between?(1, IOV_MAX)
 
       if iov_count == 1
         at, length = iov[0, IOVEC_BYTES].unpack(IOVEC)
@@ -686,7 +701,7 @@ module Shmhot
         at = Fiddle::Pointer[bytes].to_i
         length = bytes.bytesize
       end
-      Native::HOTPATH_SEND.call(address, fd, at, length, 0)
+      Native::HOTPATH_SEND.call(@address, fd, at, length, 0)
     end
   end
 end

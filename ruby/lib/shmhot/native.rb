@@ -6,8 +6,8 @@ module Shmhot
   # The C functions, each a Fiddle::Function in a constant of its name in capitals. The contract of each is the
   # documentation in include/shmhot/*.h.
   #
-  # All keep the interpreter lock: none of them blocks the way it is called here, and releasing it costs beside a busy
-  # thread a time slice a call. What waits, waits in Ruby.
+  # They keep the interpreter lock: none of them blocks the way it is called here, and letting go of it costs a time
+  # slice beside a busy thread. What waits, waits in Ruby. Only to free a ring may take a while.
   module Native
     ABI_VERSION = 0
 
@@ -98,7 +98,8 @@ module Shmhot
     LIBRARY = open_library
 
     PROTOTYPES.each do |name, (returns, *takes)|
-      const_set(name.upcase, Fiddle::Function.new(LIBRARY[name.to_s], takes, returns, name: name.to_s, need_gvl: true))
+      keeps_lock = name != :hotpath_ring_free
+      const_set(name.upcase, Fiddle::Function.new(LIBRARY[name.to_s], takes, returns, name: name.to_s, need_gvl: keeps_lock))
     end
   end
 end

@@ -115,15 +115,21 @@ class TurnTest < Minitest::Test
     assert_raises(ArgumentError) { ring.cancel(1, 64) }
     assert_raises(TypeError) { ring.recv(nil) }
     assert_raises(NoMethodError) { ring.write(1, nil) }
+    assert_raises(Errno::EBADF) { ring.write(nil, "x") }
+    assert_raises(NoMethodError) { ring.write(1.5, "x") }
+    assert_raises(RangeError) { ring.write(1, "x", release: -1) }
     assert_equal 0, ring.turn(timeout_ms: 0) { flunk }
   end
 
   def test_payload_stays_inside_the_pool
     ring.stats
     assert_raises(RangeError) { ring.payload(-1, 1) }
+    assert_raises(RangeError) { Ring.new.payload(0, 1) }
     assert_raises(RangeError) { ring.payload(Ring::DEFAULT_N_BUFS, 1) }
     assert_raises(RangeError) { ring.payload(0, Ring::DEFAULT_BUF_SIZE + 1) }
     assert_raises(ArgumentError) { ring.payload(0, -1) }
+    ring.close
+    assert_raises(RangeError) { ring.payload(0, 1) }
   end
 
   def test_a_bound_on_queued_bytes
