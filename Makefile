@@ -43,8 +43,10 @@ demo: setup-demo examples ## HTTP servers in C and in Ruby, under load
 test: setup-test ## everything that proves a change, in less than ten minutes
 	@tools/test
 
-soak: setup-build ## the long tests
-	$(CARGO) test --release --features capi -- --ignored
+SOAK_ROUNDS ?= 20
+soak: setup-build ## the tests of the ring, SOAK_ROUNDS times over
+	@for round in $$(seq $(SOAK_ROUNDS)); do \
+	    echo "round $$round"; $(CARGO) test --quiet --features capi --test ring || exit 1; done
 
 lint: setup-test ## formatting, clippy, dependencies
 	$(CARGO) fmt --check

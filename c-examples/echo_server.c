@@ -60,9 +60,7 @@ static bool handle(const hotpath_completion_t *event)
         else
             hotpath_submit_close(ring, event->fd);
         break;
-    case HOTPATH_OP_SEND: /* a quiet send tells only its failure */
-        if (!(event->flags & HOTPATH_F_ENDED))
-            hotpath_submit_close_within(ring, event->fd, 0);
+    case HOTPATH_OP_SEND: /* a quiet send tells only its failure, and what fails a send ends the receive too */
         break;
     case HOTPATH_OP_WAKE:
         return false;
@@ -90,14 +88,25 @@ static void stop(int signal)
     hotpath_wake(ring);
 }
 
+static int number(const char *text, int least, int most)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end || value < least || value > most) {
+        fprintf(stderr, "echo_server: %s is not a number from %d to %d\n", text, least, most);
+        exit(2);
+    }
+    return (int)value;
+}
+
 int main(int argc, char **argv)
 {
-    int port = 7, n_bufs = 512, buf_size = 8192, option;
+    int port = 7007, n_bufs = 512, buf_size = 8192, option;
     while ((option = getopt(argc, argv, "p:n:b:")) != -1) {
         switch (option) {
-        case 'p': port = atoi(optarg); break;
-        case 'n': n_bufs = atoi(optarg); break;
-        case 'b': buf_size = atoi(optarg); break;
+        case 'p': port = number(optarg, 0, 65535); break;
+        case 'n': n_bufs = number(optarg, 1, 32768); break;
+        case 'b': buf_size = number(optarg, 1, 1 << 30); break;
         default: fputs("usage: echo_server [-p port] [-n buffers] [-b buffer size]\n", stderr); return 2;
         }
     }

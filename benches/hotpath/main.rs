@@ -453,6 +453,8 @@ fn ruby(options: &Options, bars: &mut Bars) -> Result<()> {
 
 fn run() -> Result<bool> {
     let options = Options::parse()?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!("Linux {}; {} rounds of {} s", kernel.trim(), options.rounds, options.seconds);
     let mut bars = Bars::default();
     if options.wants("keep-alive") {
         http(&options, &mut bars, false)?;
