@@ -4,6 +4,7 @@
 //! everything it was asked, even when the number has been given to a successor meanwhile: an answer names a slot and
 //! its generation, never a bare descriptor, so it cannot reach the wrong connection.
 
+use super::completion::OpKind;
 use super::error::{Error, Result};
 use super::outbox::Queue;
 use super::timers::TimerId;
@@ -21,6 +22,16 @@ const CLOSED: u32 = u32::MAX - 1;
 pub(super) enum Role {
     Stream,
     Listener,
+}
+
+impl Role {
+    /// How its half that brings something in reports.
+    pub(super) fn op(self) -> OpKind {
+        match self {
+            Self::Stream => OpKind::Recv,
+            Self::Listener => OpKind::Accept,
+        }
+    }
 }
 
 /// The half that brings something in: the accept of a listener, the receive of a stream.

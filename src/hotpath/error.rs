@@ -71,6 +71,10 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    pub(super) fn state(errno: i32, fd: i32, why: &'static str) -> Self {
+        Self::State { status: -errno, fd, why }
+    }
+
     pub(super) fn system(doing: &'static str, error: io::Error) -> Self {
         Self::System { doing, errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }

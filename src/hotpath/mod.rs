@@ -3,7 +3,10 @@
 //!
 //! ```text
 //! shared       the handle: one thread, one process
-//! ring         commands, the comparison of wishes with what is at work, completions
+//! ring         the wait, and around it
+//!   commands              what a caller wishes
+//!   reconcile             from wishes to operations
+//!   answers, deadlines    from what happens to completions
 //!   connections, token    generations of descriptor numbers
 //!   outbox                what waits to be sent, in order and whole
 //!   buffers               what was received

@@ -5,8 +5,14 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
-/* Upper bounds are generous, for machines with other things to do; lower bounds are not. */
-#define SOON_MS 500
+/* The upper bound is generous, for machines with other things to do; the lower one is not. */
+#define SOON_MS 2000
+
+static void check_took(int64_t start_ms, int64_t expected_ms)
+{
+    int64_t took_ms = now_ms() - start_ms;
+    if (took_ms < expected_ms - 1 || took_ms > expected_ms + SOON_MS) CHECK_EQ(took_ms, expected_ms);
+}
 
 static hotpath_completion_t got[64];
 
@@ -15,7 +21,7 @@ static void only_look(void)
     hotpath_ring_t *ring = new_ring();
     int64_t start = now_ms();
     for (int i = 0; i < 10000; i++) CHECK_EQ(hotpath_wait(ring, 1, 0, got, LEN(got)), 0);
-    CHECK(now_ms() - start < SOON_MS);
+    check_took(start, 0);
     CHECK_EQ(hotpath_ring_free(ring), 0);
 }
 
@@ -25,8 +31,7 @@ static void time_limit(void)
     pair_t pair = connected();
     int64_t start = now_ms();
     CHECK_EQ(hotpath_wait(ring, 1, 50, got, LEN(got)), 0);
-    int64_t took = now_ms() - start;
-    CHECK(took >= 49 && took < 50 + SOON_MS);
+    check_took(start, 50);
 
     /* Fewer than asked for: what there is comes when the time is over. */
     CHECK_EQ(hotpath_submit_recv(ring, pair.ours), 0);
@@ -34,8 +39,7 @@ static void time_limit(void)
     say(pair.theirs, "one");
     start = now_ms();
     CHECK_EQ(hotpath_wait(ring, 2, 50, got, LEN(got)), 1);
-    took = now_ms() - start;
-    CHECK(took >= 49 && took < 50 + SOON_MS);
+    check_took(start, 50);
     hang_up(ring, pair);
     CHECK_EQ(hotpath_ring_free(ring), 0);
 }
@@ -48,7 +52,7 @@ static void several(void)
     CHECK_EQ(hotpath_submit_timeout(ring, 3, 60000), 0);
     int64_t start = now_ms();
     CHECK_EQ(hotpath_wait(ring, 2, HOTPATH_NO_TIMEOUT, got, LEN(got)), 2);
-    CHECK(now_ms() - start >= 39);
+    check_took(start, 40);
     for (int i = 0; i < 2; i++) {
         CHECK_EQ(got[i].op_kind, HOTPATH_OP_TIMEOUT);
         CHECK_EQ(got[i].fd, -1);
@@ -134,7 +138,7 @@ static void interrupted(void)
     pthread_t thread = start(signal_the_sleeper, &helper);
     int64_t begin = now_ms();
     CHECK_EQ(hotpath_wait(ring, 1, HOTPATH_NO_TIMEOUT, got, LEN(got)), 0);
-    CHECK(now_ms() - begin >= 45);
+    check_took(begin, 50);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(hotpath_is_healthy(ring), 1);
 

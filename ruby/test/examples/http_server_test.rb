@@ -8,10 +8,15 @@ module HttpServerTests
   OK_CLOSE = OK.sub("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
   NOT_FOUND = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nnot found\n"
 
+  # Processes to end when the tests are interrupted; then there is no teardown.
+  RUNNING = []
+  at_exit { RUNNING.each { |pid| Process.kill(:KILL, pid) } }
+
   def setup
     super
     @output, @input = IO.pipe
     @server = spawn(RbConfig.ruby, "-I#{RUBY_FOLDER}/lib", program, "-p", "0", "--objects", out: @input)
+    RUNNING << @server
     @input.close
     @port = Timeout.timeout(20) { @output.gets }[/\Alistening on 127\.0\.0\.1:(\d+)$/, 1].to_i
     @clients = []
@@ -21,6 +26,7 @@ module HttpServerTests
     @clients.each(&:close)
     Process.kill(:TERM, @server)
     Timeout.timeout(10) { Process.wait(@server) }
+    RUNNING.delete(@server)
     assert_equal 0, $?.exitstatus
     assert_match(/\A\d+\.\d\d objects per request\n\z/, @output.read)
     @output.close

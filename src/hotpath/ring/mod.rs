@@ -1,0 +1,424 @@
+//! The ring: commands change what connections are wanted to do, [`Ring::wait`] brings the kernel in line with that
+//! and hands out what has happened.
+//!
+//! A command never talks to the kernel. It notes a wish in the [`Connection`] and puts the connection on the list of
+//! those to look at; `reconcile` compares wishes with what is at work in the kernel and queues the operations that are
+//! missing. Arming a receive anew, continuing a short send, resuming after a starvation, closing once all is sent: all
+//! of it is that one comparison.
+
+mod answers;
+mod commands;
+mod deadlines;
+mod reconcile;
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::buffers::Buffers;
+use super::completion::{Completion, OpKind};
+use super::connections::{Connections, Role, Slot, Step};
+use super::error::{Error, Result};
+use super::options::Options;
+use super::outbox::Outbox;
+use super::stats::Stats;
+use super::timers::{TimerId, Timers};
+use super::token::{Purpose, Token};
+use super::uring::{Entered, Event, Uring};
+use super::waker::Waker;
+use crate::sys::{self, Clock};
+use deadlines::{Deadline, Drain, nanoseconds};
+
+/// How long a ring that is dropped waits for the kernel to let go of its memory.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// A socket ring. It belongs to the thread that uses it first (see [`Options::any_thread`]).
+#[derive(Debug)]
+pub struct Ring {
+    backend: Uring,
+    buffers: Buffers,
+    connections: Connections,
+    outbox: Outbox,
+    /// Connections to reconcile.
+    dirty: VecDeque<Slot>,
+    /// Connections that wait for a buffer, the longest first.
+    starved: VecDeque<Slot>,
+    /// Completions to hand out.
+    ready: VecDeque<Completion>,
+    /// Completions ever put there, and those of them that end what is handed out at once.
+    told: u64,
+    breaks: VecDeque<u64>,
+    /// Answers of the kernel, while they are being looked at.
+    events: Vec<Event>,
+    timers: Timers<Deadline>,
+    user_timers: HashMap<i64, TimerId>,
+    clock: Clock,
+    /// When the kernel is going to wake us for a timer.
+    alarm: Option<u64>,
+    /// Connections with an idle timeout.
+    idlers: usize,
+    /// Time of the last look at the kernel's answers; kept while there are `idlers`.
+    now: u64,
+    waker: Arc<Waker>,
+    watching: bool,
+    /// We have made the event descriptor readable ourselves.
+    signalled: bool,
+    /// Listeners that wait for a descriptor to become free.
+    resting: usize,
+    /// The host closes connections through the ring, not by itself.
+    closes: bool,
+    drain: Drain,
+    stats: Stats,
+    options: Options,
+}
+
+impl Ring {
+    /// Makes a ring. Nothing runs, and no thread owns it, before the first call.
+    pub fn new(options: Options) -> Result<Self> {
+        let buffers = Buffers::new(&options)?;
+        let backend = Uring::new(&options, &buffers)?;
+        Ok(Self {
+            backend,
+            buffers,
+            connections: Connections::new(),
+            outbox: Outbox::new(),
+            dirty: VecDeque::new(),
+            starved: VecDeque::new(),
+            ready: VecDeque::new(),
+            told: 0,
+            breaks: VecDeque::new(),
+            events: Vec::new(),
+            timers: Timers::new(),
+            user_timers: HashMap::new(),
+            clock: Clock::start(),
+            alarm: None,
+            idlers: 0,
+            now: 0,
+            waker: Arc::new(Waker::new()?),
+            watching: false,
+            signalled: false,
+            resting: 0,
+            closes: false,
+            drain: Drain::Off,
+            stats: Stats::default(),
+            options,
+        })
+    }
+
+    /// Binds the ring to the calling thread. Comes before every other call, once.
+    pub(super) fn enable(&mut self) -> Result<()> {
+        self.backend.enable()
+    }
+
+    /// What wakes this ring from other threads.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Submits everything queued, waits until `min_complete` completions are there, a signal comes or `timeout`
+    /// (None: no limit) is over, and hands out as many as fit: their number, 0 included.
+    pub fn wait(
+        &mut self,
+        min_complete: usize,
+        timeout: Option<Duration>,
+        out: &mut [MaybeUninit<Completion>],
+    ) -> Result<usize> {
+        let want = min_complete.min(out.len());
+        let only_look = want == 0 || timeout == Some(Duration::ZERO);
+        let deadline =
+            timeout.filter(|_| !only_look).map(|timeout| self.clock.now().saturating_add(nanoseconds(timeout)));
+        if let Some(event_fd) = self.waker.outside() {
+            event_fd.clear(); // before looking: what comes later signals anew
+            self.signalled = false;
+            self.stats.syscalls += 1;
+        }
+        self.start_watching();
+        self.settle(); // what was asked for since the last wait
+        self.harvest(out.len());
+        let mut entered = None;
+        loop {
+            let enough = self.ready.len() >= want;
+            if enough || only_look {
+                if entered.is_none() && self.backend.has_work() {
+                    self.backend.enter(0, None)?;
+                    self.harvest(out.len());
+                }
+                break;
+            }
+            if entered.is_some_and(|entered| entered != Entered::Done) {
+                break; // a signal, or the end of the time
+            }
+            self.settle(); // what the answers so far have made necessary
+            let missing = want.saturating_sub(self.ready.len());
+            let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
+            let how = self.backend.enter(missing, left)?;
+            let had = self.ready.len();
+            self.harvest(out.len());
+            // A timer of ours ends a wait in the kernel, too: that is no signal.
+            entered = Some(if self.backend.timer_fired() { Entered::Done } else { how });
+            if how == Entered::Busy && self.ready.len() == had {
+                return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
+            }
+        }
+        Ok(self.hand_out(out))
+    }
+
+    fn hand_out(&mut self, out: &mut [MaybeUninit<Completion>]) -> usize {
+        let mut count = self.ready.len().min(out.len());
+        let handed_out = self.told - self.ready.len() as u64;
+        if let Some(&end) = self.breaks.front()
+            && end - handed_out <= count as u64
+        {
+            count = (end - handed_out) as usize;
+            self.breaks.pop_front();
+        }
+        for (to, from) in out.iter_mut().zip(self.ready.drain(..count)) {
+            if from.op_kind == OpKind::Accept as u8 && from.result >= 0 {
+                self.connections.introduce(from.result as RawFd);
+            }
+            to.write(from);
+        }
+        count
+    }
+
+    /// Submits everything queued, without waiting or looking.
+    pub fn flush(&mut self) -> Result<()> {
+        self.start_watching();
+        self.settle();
+        if self.backend.has_work() {
+            self.backend.enter(0, None)?;
+        }
+        Ok(())
+    }
+
+    /// A descriptor that is readable while completions wait.
+    pub fn event_fd(&mut self) -> Result<RawFd> {
+        if let Some(event_fd) = self.waker.outside() {
+            return Ok(event_fd.as_raw_fd());
+        }
+        let fd = self.waker.make_outside()?.as_raw_fd();
+        self.backend.register_event(fd)?;
+        Ok(fd)
+    }
+
+    /// Comes after every call from outside: who sleeps on the event descriptor must not miss what is left to do here,
+    /// be it completions to take or commands to submit.
+    pub(super) fn leave(&mut self) {
+        let Some(event_fd) = self.waker.outside() else { return };
+        let no_alarm = self.alarm.is_none() && !self.timers.is_empty();
+        if !self.signalled
+            && (!self.ready.is_empty()
+                || !self.dirty.is_empty()
+                || no_alarm
+                || self.backend.has_work()
+                || self.backend.has_events())
+        {
+            event_fd.signal();
+            self.signalled = true;
+            self.stats.syscalls += 1;
+        }
+    }
+
+    /// Whether the kernel refuses to go on with this ring.
+    pub(super) fn is_broken(&self) -> bool {
+        self.backend.is_broken()
+    }
+
+    /// Counters since the ring was made.
+    pub fn stats(&self) -> Stats {
+        let backend = &self.backend.stats;
+        Stats {
+            syscalls: self.stats.syscalls + backend.syscalls,
+            submissions: backend.submissions,
+            completions: backend.completions,
+            queue_full_flushes: backend.queue_full_flushes,
+            cq_overflows: backend.cq_overflows,
+            buffers_held: self.buffers.held().into(),
+            connections: self.connections.streams as u64,
+            in_flight: self.in_flight(),
+            ..self.stats
+        }
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.connections.iter().map(|(_, connection)| u64::from(connection.in_flight())).sum()
+    }
+
+    /// The connection of `fd`, a new one if it has none, which is not being closed.
+    fn open(&mut self, fd: RawFd, role: Role) -> Result<Slot> {
+        match self.connections.find(fd) {
+            Some(_) => self.known(fd),
+            None => self.begin(fd, role),
+        }
+    }
+
+    /// The same, for what is no beginning: a late word about a connection that the ring has closed is not for whatever
+    /// has its number now.
+    fn reach(&mut self, fd: RawFd) -> Result<Slot> {
+        if self.connections.was_closed(fd) {
+            return Err(Error::state(
+                libc::ENOENT,
+                fd,
+                "the ring has closed it; if you opened that number anew, call forget first",
+            ));
+        }
+        self.open(fd, Role::Stream)
+    }
+
+    /// The connection of `fd`, of which the caller knows.
+    fn met(&self, fd: RawFd) -> Result<Slot> {
+        match self.connections.find(fd) {
+            Some(slot) if self.connections[slot].introduced => Ok(slot),
+            Some(_) => Err(Error::state(
+                libc::ENOENT,
+                fd,
+                "its last connection is closed, and its next one was not told of yet",
+            )),
+            None if fd < 0 => Err(Error::BadDescriptor(fd)),
+            None => Err(Error::state(libc::ENOENT, fd, "the ring does not know it")),
+        }
+    }
+
+    /// The same, unless it is being closed.
+    fn known(&self, fd: RawFd) -> Result<Slot> {
+        let slot = self.met(fd)?;
+        match self.connections[slot].close {
+            Step::Idle => Ok(slot),
+            _ => Err(Error::state(libc::ESHUTDOWN, fd, "it is being closed")),
+        }
+    }
+
+    /// A connection that `len` more bytes may be queued on.
+    fn writable(&mut self, fd: RawFd, len: u64) -> Result<Slot> {
+        let slot = self.reach(fd)?;
+        let connection = &self.connections[slot];
+        if connection.role == Role::Listener {
+            return Err(Error::state(libc::ENOTCONN, fd, "it is a listener"));
+        }
+        if connection.send_error != 0 {
+            return Err(Error::state(libc::EPIPE, fd, "a send on it has failed: nothing can follow it"));
+        }
+        if connection.shutdown != Step::Idle {
+            return Err(Error::state(libc::EPIPE, fd, "its sending half is shut down"));
+        }
+        let backlog = |queued: u64, bound: u64| queued > 0 && queued.saturating_add(len) > bound && len > 0;
+        for (queued, bound) in [
+            (connection.queue.bytes, self.options.max_queued_bytes),
+            (self.outbox.bytes, self.options.max_queued_total),
+        ] {
+            if backlog(queued, bound) {
+                self.stats.sends_refused += 1;
+                return Err(Error::Backlog { fd, queued, bound });
+            }
+        }
+        Ok(slot)
+    }
+
+    fn begin(&mut self, fd: RawFd, role: Role) -> Result<Slot> {
+        // A number never seen before makes a table grow, so it has to be one.
+        if fd < 0 || (self.connections.is_new_number(fd) && !sys::is_open(fd)) {
+            return Err(Error::BadDescriptor(fd));
+        }
+        let slot = self.connections.begin(fd, role)?;
+        let slots = self.connections.slots();
+        for list in [&mut self.dirty, &mut self.starved] {
+            if list.capacity() < slots && list.try_reserve(slots - list.len()).is_err() {
+                self.connections.end(slot);
+                self.connections.retire(slot);
+                return Err(Error::out_of_memory("adding a connection"));
+            }
+        }
+        Ok(slot)
+    }
+
+    /// Ends the generation of a connection. The kernel is asked for what it still has at the next reconciliation.
+    fn end(&mut self, slot: Slot) {
+        self.clear_idle(slot);
+        if let Some(timer) = self.connections[slot].close_timer.take() {
+            self.timers.remove(timer);
+        }
+        if self.connections[slot].connect == Step::Wanted {
+            self.connections[slot].connect = Step::Idle;
+        }
+        self.end_rest(slot);
+        self.connections.end(slot);
+        self.drop_sends(slot);
+        self.touch(slot);
+        self.check_drained();
+    }
+
+    /// The kernel says that there is no such connection: then the ring does not have it either.
+    fn end_if_not_there(&mut self, slot: Slot, result: i32) {
+        if matches!(-result, libc::EBADF | libc::ENOTSOCK) {
+            self.end(slot);
+        }
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    fn tell(&mut self, completion: Completion) {
+        self.told += 1;
+        self.ready.push_back(completion);
+    }
+
+    /// A number has come back. What the caller is told of it, and does about it, is about its last connection until
+    /// it has been told of this one: so the two do not share a batch.
+    fn tell_accepted(&mut self, completion: Completion) {
+        let fd = completion.result as RawFd;
+        let is_about = |told: &Completion| {
+            told.fd == fd || (told.op_kind == OpKind::Accept as u8 && told.result == completion.result)
+        };
+        if self.ready.iter().any(is_about) {
+            self.breaks.push_back(self.told);
+        }
+        self.tell(completion);
+    }
+}
+
+impl Ring {
+    /// Ends everything that the kernel has at work, so that its memory can go; whether that worked. `owner`: on the
+    /// thread that may talk to the kernel for this ring.
+    pub(super) fn shut_down(&mut self, owner: bool) -> bool {
+        let deadline = self.clock.now() + nanoseconds(LAST_WAIT);
+        self.harvest(usize::MAX);
+        while owner && self.in_flight() > 0 && self.clock.now() < deadline {
+            if self.backend.room(1) {
+                self.backend.cancel_all(Token::of_ring(Purpose::CancelAll));
+            }
+            if self.backend.enter(1, Some(Duration::from_millis(20))).is_err() {
+                break;
+            }
+            self.harvest(usize::MAX);
+        }
+        // Sockets that nobody was told of, and those that we were to close.
+        for told in self.ready.drain(..) {
+            if told.op_kind == OpKind::Accept as u8 && told.result >= 0 {
+                sys::close(told.result as RawFd);
+            }
+        }
+        for (_, connection) in self.connections.iter() {
+            if !connection.ended && connection.close == Step::Wanted {
+                sys::close(connection.fd);
+            }
+        }
+        self.in_flight() == 0
+    }
+
+    /// Gives up what the kernel may still write to, and closes the rest.
+    pub(super) fn leak(self) {
+        std::mem::forget((self.buffers, self.outbox));
+    }
+
+    /// In a forked child: closes this process's descriptors and leaves the mappings, which are not there, alone.
+    pub(super) fn abandon(self) {
+        self.backend.abandon();
+    }
+}
