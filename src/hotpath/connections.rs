@@ -191,7 +191,7 @@ impl Connections {
         }
         let slot = match self.free.pop() {
             Some(slot) => {
-                let generation = self.slots[slot as usize].generation.wrapping_add(1);
+                let generation = self.slots[slot as usize].generation;
                 self.slots[slot as usize] = Connection::new(fd, generation, role);
                 slot
             }
@@ -226,7 +226,9 @@ impl Connections {
     /// Gives the slot of an ended generation back.
     pub(super) fn retire(&mut self, slot: Slot) {
         debug_assert!(self[slot].ended && self[slot].in_flight() == 0 && self[slot].queue.is_empty());
-        self[slot].address = Vec::new();
+        let connection = &mut self[slot];
+        connection.address = Vec::new();
+        connection.generation = connection.generation.wrapping_add(1); // what still comes finds nobody
         self.free.push(slot);
     }
 

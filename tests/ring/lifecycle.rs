@@ -146,6 +146,43 @@ fn late_commands_child() {
 }
 
 #[test]
+fn connections_that_end_while_they_wait_for_a_buffer_leave_nothing_behind() {
+    let harness = Harness::new(Options { n_bufs: 1, ..small() });
+    let (holder, mut client) = pair();
+    harness.must(|ring| ring.submit_recv(holder));
+    for round in 0..50u8 {
+        client.write_all(b"x").unwrap();
+        let held = harness.expect(OpKind::Recv);
+        let starved: Vec<_> = (0..3).map(|_| pair()).collect();
+        for (fd, client) in &starved {
+            (&*client).write_all(b"unread").unwrap();
+            harness.must(|ring| ring.submit_recv(*fd));
+        }
+        harness.expect_nothing_for(Duration::from_millis(2));
+        for (fd, _) in &starved {
+            harness.closes(*fd);
+        }
+        harness.must(|ring| ring.release(held.buf_id));
+        harness.wait(0, Duration::ZERO);
+        // Each of those that come after them is a connection of its own.
+        let fresh: Vec<_> = (0..3).map(|_| pair()).collect();
+        for (fd, _) in &fresh {
+            harness.must(|ring| ring.submit_recv(*fd));
+        }
+        for (fd, client) in &fresh {
+            (&*client).write_all(&[round]).unwrap();
+            let got = harness.expect(OpKind::Recv);
+            assert_eq!((got.fd, harness.take_bytes(got)), (*fd, vec![round]));
+        }
+        for (fd, _) in fresh {
+            harness.closes(fd);
+        }
+    }
+    harness.closes(holder);
+    assert_eq!(harness.must(|ring| Ok(ring.stats())).connections, 0);
+}
+
+#[test]
 fn closing_sends_everything_first() {
     let harness = Harness::new(small());
     let (fd, mut client) = pair();

@@ -92,7 +92,11 @@ impl Harness {
 
     /// That nothing comes for a while.
     pub fn expect_silence(&self) {
-        let came = self.wait(1, Duration::from_millis(60));
+        self.expect_nothing_for(Duration::from_millis(60));
+    }
+
+    pub fn expect_nothing_for(&self, time: Duration) {
+        let came = self.wait(1, time);
         assert!(came.is_empty(), "{came:?} came");
     }
 

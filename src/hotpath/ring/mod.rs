@@ -343,6 +343,7 @@ impl Ring {
             self.connections[slot].connect = Step::Idle;
         }
         self.end_rest(slot);
+        self.connections[slot].inbound.starved = false;
         self.connections.end(slot);
         self.drop_sends(slot);
         self.touch(slot);
