@@ -165,7 +165,7 @@ fn connections_that_end_while_they_wait_for_a_buffer_leave_nothing_behind() {
         harness.must(|ring| ring.release(held.buf_id));
         harness.wait(0, Duration::ZERO);
         // Each of those that come after them is a connection of its own.
-        let fresh: Vec<_> = (0..3).map(|_| pair()).collect();
+        let fresh: Vec<_> = (0..6).map(|_| pair()).collect();
         for (fd, _) in &fresh {
             harness.must(|ring| ring.submit_recv(*fd));
         }
