@@ -71,6 +71,31 @@ fn four_buffers_serve_sixty_four_clients() {
 }
 
 #[test]
+fn a_free_buffer_finds_who_has_something_to_fill_it_with() {
+    let harness = Harness::new(Options { n_bufs: 1, ..small() });
+    let (holder, mut client) = pair();
+    harness.must(|ring| ring.submit_recv(holder));
+    client.write_all(b"x").unwrap();
+    let held = harness.expect(OpKind::Recv);
+    // Many that wait for a buffer before the one that needs it.
+    let idle: Vec<_> = (0..20).map(|_| pair()).collect();
+    let (busy, mut client) = pair();
+    client.write_all(b"y").unwrap();
+    for (fd, _) in &idle {
+        harness.must(|ring| ring.submit_recv(*fd));
+    }
+    harness.must(|ring| ring.submit_recv(busy));
+    harness.expect_nothing_for(Duration::from_millis(5));
+    harness.must(|ring| ring.release(held.buf_id));
+    let got = harness.wait(1, PATIENCE);
+    assert!(got.len() == 1 && got[0].fd == busy, "{got:?}");
+    harness.take_bytes(got[0]);
+    for fd in idle.iter().map(|(fd, _)| *fd).chain([holder, busy]) {
+        harness.closes(fd);
+    }
+}
+
+#[test]
 fn ten_thousand_sends_in_a_row_arrive_whole_and_in_order() {
     let harness = Harness::new(small());
     let (fd, mut client) = pair();

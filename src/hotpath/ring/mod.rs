@@ -153,12 +153,12 @@ impl Ring {
             self.settle(); // what the answers so far have made necessary
             let missing = want.saturating_sub(self.ready.len());
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
-            let how = self.backend.enter(missing, left)?;
+            // Not to sleep while there are buffers for those who wait for them: some have nothing to fill them with.
+            let missing = if self.can_feed() { 0 } else { missing };
+            entered = Some(self.backend.enter(missing, left)?);
             let had = self.ready.len();
             self.harvest(out.len());
-            // A timer of ours ends a wait in the kernel, too: that is no signal.
-            entered = Some(if self.backend.timer_fired() { Entered::Done } else { how });
-            if how == Entered::Busy && self.ready.len() == had {
+            if entered == Some(Entered::Busy) && self.ready.len() == had {
                 return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
             }
         }
@@ -211,6 +211,7 @@ impl Ring {
         if !self.signalled
             && (!self.ready.is_empty()
                 || !self.dirty.is_empty()
+                || self.can_feed()
                 || no_alarm
                 || self.backend.has_work()
                 || self.backend.has_events())

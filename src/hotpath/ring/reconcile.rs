@@ -13,7 +13,7 @@ impl Ring {
 
     pub(super) fn reconcile(&mut self) {
         // As many starved connections go on as there are buffers for.
-        let mut available = self.buffers.count() - self.buffers.held();
+        let mut available = self.available_buffers();
         while available > 0
             && let Some(slot) = self.starved.pop_front()
         {
@@ -30,7 +30,16 @@ impl Ring {
         }
     }
 
-    pub(super) fn reconcile_one(&mut self, slot: Slot) {
+    fn available_buffers(&self) -> u32 {
+        self.buffers.count() - self.buffers.held()
+    }
+
+    /// Whether there are buffers and connections that wait for one. Those who were let go on before may have been idle.
+    pub(super) fn can_feed(&self) -> bool {
+        !self.starved.is_empty() && self.available_buffers() > 0
+    }
+
+    fn reconcile_one(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         let (fd, open) = (connection.fd, connection.is_open());
 
@@ -86,7 +95,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn arm_inbound(&mut self, slot: Slot) {
+    fn arm_inbound(&mut self, slot: Slot) {
         let token = self.connections.token(slot, Purpose::Inbound);
         let connection = &mut self.connections[slot];
         connection.inbound.armed = true;
@@ -107,7 +116,7 @@ impl Ring {
 
     /// Sends as much of the queue as one operation takes. When that is all and the connection is to be closed, the
     /// close is chained to it; a send that stays short breaks the chain, and both are done again for the rest.
-    pub(super) fn submit_sends(&mut self, slot: Slot) {
+    fn submit_sends(&mut self, slot: Slot) {
         let mut segments = [Segment::new(std::ptr::null(), 0); MAX_SEGMENTS];
         let connection = &mut self.connections[slot];
         let (count, bytes) = self.outbox.gather(&connection.queue, &mut segments);
@@ -128,7 +137,7 @@ impl Ring {
     }
 
     /// Everything is sent: shuts down or closes if that is wanted.
-    pub(super) fn finish_sending_half(&mut self, slot: Slot) {
+    fn finish_sending_half(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if connection.shutdown == Step::Wanted {
             connection.shutdown = Step::Done;
@@ -143,7 +152,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn submit_close_operation(&mut self, slot: Slot) {
+    fn submit_close_operation(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         connection.close = Step::Flying;
         let fd = connection.fd;

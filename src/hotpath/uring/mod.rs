@@ -9,7 +9,7 @@ mod setup;
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
@@ -35,7 +35,8 @@ pub(super) const MAX_STEPS: usize = 4;
 /// A send of so little finds room in its socket, as a rule, and is answered while it is submitted.
 pub(super) const PROMPT_BYTES: u64 = 16 << 10;
 /// How long a wait puts its trust in that rule, at most.
-static PROMPT_TIME: Timespec = Timespec::new().nsec(1_000_000);
+const PROMPT_TIME: Duration = Duration::from_millis(1);
+static PROMPT_TIMESPEC: Timespec = Timespec::new().nsec(PROMPT_TIME.subsec_nanos());
 
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -91,9 +92,9 @@ pub(super) struct Uring {
     prompt: usize,
     /// A timeout is pending that ends such a wait if the rule has failed. One for many waits: a timer for each would
     /// cost more, under a hypervisor, than all the rest of the wait.
-    guarded: bool,
-    /// A timeout has fired since the last call of [`Uring::enter`].
-    timer_fired: bool,
+    guard: Option<Instant>,
+    /// When the alarm goes off.
+    alarm_at: Option<Instant>,
     broken: bool,
     pub(super) stats: Stats,
 }
@@ -113,8 +114,8 @@ impl Uring {
             alarm: Box::new(Timespec::new()),
             multishot_receive: true,
             prompt: 0,
-            guarded: false,
-            timer_fired: false,
+            guard: None,
+            alarm_at: None,
             broken: false,
             stats: Stats::default(),
         })
@@ -225,6 +226,7 @@ impl Uring {
     /// Answers after `delay`; with `update`, moves the one that is set already.
     pub(super) fn alarm(&mut self, token: Token, delay: Duration, update: Option<Token>) {
         *self.alarm = Timespec::from(delay);
+        self.alarm_at = Instant::now().checked_add(delay);
         let time: *const Timespec = &*self.alarm;
         let entry = match update {
             None => opcode::Timeout::new(time).build(),
@@ -256,7 +258,6 @@ impl Uring {
     /// Submits what is queued and waits until `want` answers are there, at most for `timeout` (None: no limit).
     pub(super) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
         self.stats.syscalls += 1;
-        self.timer_fired = false;
         let want = if want > 0 { want + self.guard() } else { 0 };
         self.prompt = 0;
         let entered = if want == 0 {
@@ -274,9 +275,9 @@ impl Uring {
             self.gathers_used = 0;
         }
         match entered {
-            // A signal or the end of the time is not told when something was submitted as well.
+            // What ended the wait early is not told when something was submitted as well. A timeout of ours does, too.
             Ok(submitted) if submitted > 0 && self.queued() == 0 && self.ring.completion().len() < want => {
-                Ok(Entered::Interrupted)
+                Ok(if self.timer_fired() { Entered::Done } else { Entered::Interrupted })
             }
             Ok(_) => Ok(Entered::Done),
             Err(e) => match e.raw_os_error() {
@@ -298,22 +299,21 @@ impl Uring {
 
     /// How many prompt answers a wait may leave out of account.
     fn guard(&mut self) -> usize {
-        if self.prompt > 0 && !self.guarded {
+        if self.prompt > 0 && self.guard.is_none() {
             let queue = self.ring.submission();
             if queue.is_full() {
                 return 0;
             }
             drop(queue);
-            self.guarded = true;
-            self.push(Token::of_ring(Purpose::Guard), opcode::Timeout::new(&PROMPT_TIME).build());
+            self.guard = Some(Instant::now() + PROMPT_TIME);
+            self.push(Token::of_ring(Purpose::Guard), opcode::Timeout::new(&PROMPT_TIMESPEC).build());
         }
         self.prompt
     }
 
-    /// Whether a timeout has fired since the last call of [`Uring::enter`]: it ends a wait in the kernel, before there
-    /// is enough.
-    pub(super) fn timer_fired(&self) -> bool {
-        self.timer_fired
+    /// Whether a timeout of ours has fired, be its answer here yet or not.
+    fn timer_fired(&self) -> bool {
+        [self.guard, self.alarm_at].into_iter().flatten().any(|at| Instant::now() >= at)
     }
 
     fn queued(&mut self) -> u32 {
@@ -338,9 +338,11 @@ impl Uring {
             self.stats.completions += 1;
             let token = Token(entry.user_data());
             match token.purpose() {
-                Some(Purpose::Guard) => (self.guarded, self.timer_fired) = (false, true),
+                Some(Purpose::Guard) => self.guard = None,
                 purpose => {
-                    self.timer_fired |= purpose == Some(Purpose::Alarm);
+                    if purpose == Some(Purpose::Alarm) {
+                        self.alarm_at = None;
+                    }
                     events.push(Event { token, result: entry.result(), flags: entry.flags() });
                 }
             }
