@@ -203,6 +203,7 @@ fn closing_sends_everything_first() {
 fn closing_has_a_deadline_when_asked_for() {
     let harness = Harness::new(Options { max_queued_bytes: 1 << 30, ..small() });
     let (fd, mut client) = pair();
+    let (other, other_client) = pair();
     let megabytes = vec![9u8; 20 << 20];
     let start = Instant::now();
     harness.must(|ring| {
@@ -217,16 +218,15 @@ fn closing_has_a_deadline_when_asked_for() {
     assert!(start.elapsed() >= Duration::from_millis(60) && start.elapsed() < PATIENCE);
     assert!(read_to_end(&mut client).len() < megabytes.len());
     // At once, also after a close that waits.
-    let (fd, client) = pair();
     harness.must(|ring| {
-        ring.send(fd, &megabytes, false)?;
-        ring.submit_close(fd, None)
+        ring.send(other, &megabytes, false)?;
+        ring.submit_close(other, None)
     });
     harness.expect_silence();
-    harness.must(|ring| ring.submit_close(fd, Some(Duration::ZERO)));
+    harness.must(|ring| ring.submit_close(other, Some(Duration::ZERO)));
     assert_eq!(harness.expect(OpKind::Send).result, -i64::from(libc::ECANCELED));
     assert_eq!(harness.expect(OpKind::Close).result, 0);
-    drop(client);
+    drop(other_client);
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Both ends of a connection; the first as a bare descriptor, for a ring to close.
+/// Both ends of a connection; the first as a bare descriptor, for a ring to close. Its number may be one that the ring
+/// has closed before: then a receive or `forget` has to come before a send.
 pub fn pair() -> (RawFd, TcpStream) {
     let (listener, address) = listener();
     let client = TcpStream::connect(address).expect("connecting to loopback");
