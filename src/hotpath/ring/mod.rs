@@ -65,6 +65,8 @@ pub struct Ring {
     watching: bool,
     /// We have made the event descriptor readable ourselves.
     signalled: bool,
+    /// Waits in a row that brought a single completion.
+    lonely: u32,
     /// Listeners that wait for a descriptor to become free.
     resting: usize,
     /// The host closes connections through the ring, not by itself.
@@ -99,6 +101,7 @@ impl Ring {
             waker: Arc::new(Waker::new()?),
             watching: false,
             signalled: false,
+            lonely: 0,
             resting: 0,
             closes: false,
             drain: Drain::Off,
@@ -162,7 +165,9 @@ impl Ring {
                 return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
             }
         }
-        Ok(self.hand_out(out))
+        let count = self.hand_out(out);
+        self.lonely = if count == 1 { self.lonely.saturating_add(1) } else { 0 };
+        Ok(count)
     }
 
     fn hand_out(&mut self, out: &mut [MaybeUninit<Completion>]) -> usize {

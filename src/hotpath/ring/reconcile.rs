@@ -5,6 +5,10 @@ use crate::hotpath::outbox::Segment;
 use crate::hotpath::uring::{MAX_SEGMENTS, MAX_STEPS, PROMPT_BYTES};
 use crate::sys;
 
+/// So many waits in a row that brought one completion each mean that there is one client at a time. Where there are
+/// more, a wait that returns at once is no loss: it has gathered what others sent meanwhile.
+const LONELY: u32 = 16;
+
 impl Ring {
     pub(super) fn settle(&mut self) {
         self.reconcile();
@@ -128,7 +132,7 @@ impl Ring {
         // Nothing is to be told or done when this is sent, unless it fails.
         let idle = connection.queue.loud == 0 && bytes == connection.queue.bytes && connection.shutdown != Step::Wanted;
         self.backend.send(self.connections.token(slot, Purpose::Send), fd, &segments[..count], last);
-        if idle && bytes <= PROMPT_BYTES && self.starved.is_empty() {
+        if idle && bytes <= PROMPT_BYTES && self.starved.is_empty() && self.lonely >= LONELY {
             self.backend.expect_prompt();
         }
         if last {
