@@ -6,6 +6,8 @@ use crate::sys::Region;
 
 /// Marks a slot that the caller does not hold.
 const KERNELS: u32 = u32::MAX;
+/// Marks one whose bytes are being sent; lengths are below it.
+const LENT: u32 = 1 << 31;
 
 #[derive(Debug)]
 pub(super) struct Buffers {
@@ -38,7 +40,7 @@ impl Buffers {
     }
 
     /// Slots that the caller holds.
-    pub(super) fn held(&self) -> u32 {
+    pub(super) fn held_count(&self) -> u32 {
         self.held
     }
 
@@ -57,19 +59,43 @@ impl Buffers {
 
     /// Takes a slot back from the caller; it must be given to the kernel next.
     pub(super) fn release(&mut self, id: i32) -> Result<u16> {
-        let slot = self.held_slot(id)?;
+        let slot = self.held(id)?;
+        Ok(self.take_back(slot))
+    }
+
+    /// Gives the bytes of a held slot to a send: until that is finished, nobody else may release it.
+    pub(super) fn lend(&mut self, id: i32) -> Result<()> {
+        let slot = self.held(id)?;
+        self.received[slot] |= LENT;
+        Ok(())
+    }
+
+    /// Takes a lent slot back; it must be given to the kernel next.
+    pub(super) fn end_loan(&mut self, id: u16) -> u16 {
+        debug_assert!(self.received[id as usize] & LENT != 0);
+        self.take_back(id as usize)
+    }
+
+    fn take_back(&mut self, slot: usize) -> u16 {
         self.received[slot] = KERNELS;
         self.held -= 1;
-        Ok(slot as u16)
+        slot as u16
     }
 
     /// Where the received bytes are, and how many.
     pub(super) fn received(&self, id: i32) -> Result<(*const u8, u32)> {
-        let slot = self.held_slot(id)?;
-        Ok((self.address(slot as u16), self.received[slot]))
+        let slot = self.full(id)?;
+        Ok((self.address(slot as u16), self.received[slot] & !LENT))
     }
 
-    fn held_slot(&self, id: i32) -> Result<usize> {
+    /// A slot that is the caller's alone.
+    pub(super) fn held(&self, id: i32) -> Result<usize> {
+        let slot = self.full(id)?;
+        if self.received[slot] & LENT != 0 { Err(Error::Lent(id)) } else { Ok(slot) }
+    }
+
+    /// A slot that holds received bytes.
+    fn full(&self, id: i32) -> Result<usize> {
         match usize::try_from(id).ok().and_then(|slot| self.received.get(slot)) {
             None => Err(Error::Argument {
                 name: "buf_id",

@@ -89,11 +89,15 @@ pub(super) struct Connection {
     pub(super) send_error: i32,
     pub(super) connect: Step,
     pub(super) connect_cancelling: bool,
+    /// It was begun by a thread that is gone.
+    pub(super) connect_again: bool,
     /// The caller does not want the connect any more.
     pub(super) drop_connect: bool,
     /// Address to connect to.
     pub(super) address: Vec<u8>,
     pub(super) shutdown: Step,
+    /// What OP_SHUTDOWN is going to say: whether all that was to be sent before was sent.
+    pub(super) shutdown_result: i32,
     pub(super) close: Step,
     /// What OP_CLOSE is going to say.
     pub(super) close_result: i32,
@@ -122,9 +126,11 @@ impl Connection {
             send_error: 0,
             connect: Step::Idle,
             connect_cancelling: false,
+            connect_again: false,
             drop_connect: false,
             address: Vec::new(),
             shutdown: Step::Idle,
+            shutdown_result: 0,
             close: Step::Idle,
             close_result: 0,
             close_timer: None,
@@ -132,6 +138,11 @@ impl Connection {
             idle_timer: None,
             last_active: 0,
         }
+    }
+
+    /// Whether the connect has a purpose: the connection is open, or has something to send before it is closed.
+    pub(super) fn wants_connect(&self) -> bool {
+        !self.ended && !self.drop_connect && (self.close == Step::Idle || !self.queue.is_empty())
     }
 
     /// Whether what it receives is for the caller.

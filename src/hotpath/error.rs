@@ -30,6 +30,8 @@ pub enum Error {
     },
     /// The buffer is not the caller's at the moment.
     NotHeld(i32),
+    /// The buffer is being sent.
+    Lent(i32),
     /// No timeout of this id is pending.
     NoTimeout(i64),
     /// So many bytes are queued that no more are taken for now.
@@ -91,6 +93,7 @@ impl Failure for Error {
             Self::BadDescriptor(_) => -libc::EBADF,
             Self::State { status, .. } => *status,
             Self::NotHeld(_) => -libc::EALREADY,
+            Self::Lent(_) => -libc::EBUSY,
             Self::NoTimeout(_) => -libc::ENOENT,
             Self::Backlog { .. } => -libc::EAGAIN,
             Self::Draining => -libc::ESHUTDOWN,
@@ -110,6 +113,7 @@ impl fmt::Display for Error {
             Self::BadDescriptor(fd) => write!(f, "{fd} is no descriptor"),
             Self::State { fd, why, .. } => write!(f, "descriptor {fd}: {why}"),
             Self::NotHeld(id) => write!(f, "buffer {id} is not held: it was released already, or never received"),
+            Self::Lent(id) => write!(f, "buffer {id} is being sent: it is released when that is done"),
             Self::NoTimeout(id) => write!(f, "no timeout with id {id} is pending"),
             Self::Backlog { fd, queued, bound } => write!(
                 f,
@@ -120,8 +124,8 @@ impl fmt::Display for Error {
             Self::Unsupported { why, .. } => f.write_str(why),
             Self::WrongThread => write!(
                 f,
-                "this ring belongs to the thread that used it first; only wake, is_healthy and free may be called from others \
-                 (the ANY_THREAD option lifts that)"
+                "this ring belongs to the thread that used it first; only wake, is_healthy, force_unhealthy, backend and free may \
+                 be called from others (the ANY_THREAD option lifts that)"
             ),
             Self::Busy => write!(f, "another thread is inside this ring at the moment"),
             Self::Forked => write!(f, "this ring was made before a fork: the child needs one of its own"),

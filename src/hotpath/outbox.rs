@@ -53,17 +53,26 @@ pub(super) struct Queue {
     tail: u32,
     /// Bytes not yet sent.
     pub(super) bytes: u64,
-    /// Submissions whose success is to be told.
+    /// Submissions, and those of them whose success is to be told.
+    items: u32,
     pub(super) loud: u32,
 }
 
+/// What a submission costs beside its bytes, as the bounds on what is queued count it.
+const ITEM_WEIGHT: u64 = 128;
+
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self { head: NIL, tail: NIL, bytes: 0, loud: 0 }
+        Self { head: NIL, tail: NIL, bytes: 0, items: 0, loud: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
+    }
+
+    /// Bytes of memory that it stands for.
+    pub(super) fn weight(&self) -> u64 {
+        self.bytes + u64::from(self.items) * ITEM_WEIGHT
     }
 }
 
@@ -93,14 +102,20 @@ struct Item {
 pub(super) struct Outbox {
     items: Vec<Item>,
     free: u32,
-    /// Bytes of all queues.
-    pub(super) bytes: u64,
+    /// Bytes and submissions of all queues.
+    bytes: u64,
+    queued: u64,
     spare: usize,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { items: Vec::new(), free: NIL, bytes: 0, spare: 0 }
+        Self { items: Vec::new(), free: NIL, bytes: 0, queued: 0, spare: 0 }
+    }
+
+    /// Bytes of memory that all queues stand for.
+    pub(super) fn weight(&self) -> u64 {
+        self.bytes + self.queued * ITEM_WEIGHT
     }
 
     pub(super) fn push_copy(&mut self, queue: &mut Queue, bytes: &[u8], quiet: bool) -> Result<()> {
@@ -206,7 +221,9 @@ impl Outbox {
         let id = queue.head;
         let item = &self.items[id as usize];
         let report = item.report;
+        queue.items -= 1;
         queue.loud -= u32::from(!report.quiet);
+        self.queued -= 1;
         queue.head = item.next;
         if queue.head == NIL {
             queue.tail = NIL;
@@ -217,7 +234,9 @@ impl Outbox {
 
     fn append(&mut self, queue: &mut Queue, id: u32) {
         let report = self.items[id as usize].report;
+        queue.items += 1;
         queue.loud += u32::from(!report.quiet);
+        self.queued += 1;
         queue.bytes += report.len;
         self.bytes += report.len;
         match queue.tail {

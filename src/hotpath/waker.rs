@@ -41,10 +41,9 @@ impl Waker {
         self.outside.get()
     }
 
-    /// Makes the descriptor for hosts, once.
-    pub(super) fn make_outside(&self) -> Result<&EventFd> {
-        let event = EventFd::new().map_err(|e| Error::system("making an eventfd", e))?;
-        Ok(self.outside.get_or_init(|| event))
+    /// From now on wakes signal this one, too.
+    pub(super) fn watch_outside(&self, event: EventFd) -> &EventFd {
+        self.outside.get_or_init(|| event)
     }
 
     /// Whether a wake has come; the next one signals anew. First the descriptor, then the flag: the other way round,

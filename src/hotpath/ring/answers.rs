@@ -57,42 +57,39 @@ impl Ring {
     pub(super) fn on_accept(&mut self, slot: Slot, event: Event) {
         let more = self.note_inbound_answer(slot, event);
         let listener = self.connections[slot].fd;
-        let open = self.connections[slot].is_open();
-        let wanted = open && self.connections[slot].inbound.wanted;
-        let goes_on = if wanted { F_MORE } else { 0 };
-        let told =
-            |result: i64| Completion::new(OpKind::Accept, listener, result).with_flags(event.flags & !F_MORE | goes_on);
+        let (open, wanted) = (self.connections[slot].is_open(), self.connections[slot].inbound.wanted);
+        let told = |result: i32| Completion::new(OpKind::Accept, listener, result.into());
         match event.result {
+            accepted if accepted >= 0 && !open => {
+                self.stats.stale_dropped += 1;
+                sys::close(accepted);
+            }
             accepted if accepted >= 0 => {
-                if !open {
-                    self.stats.stale_dropped += 1;
+                let flags = event.flags & !F_MORE | self.goes_on(slot, more);
+                if self.succeed(accepted).is_ok() {
+                    self.tell_accepted(told(accepted).with_flags(flags));
+                } else {
                     sys::close(accepted);
-                    return;
-                }
-                match self.succeed(accepted) {
-                    Ok(()) => self.tell_accepted(told(accepted.into())),
-                    Err(_) => {
-                        sys::close(accepted);
-                        self.tell(told(-i64::from(libc::ENOMEM)));
-                    }
+                    self.tell(told(-libc::ENOMEM).with_flags(flags));
                 }
             }
             _ if more || !open => {}
-            _ if -event.result == libc::ECANCELED => self.on_inbound_cancelled(slot, event),
+            _ if !wanted => self.on_inbound_cancelled(slot),
             // The kernel has no room for another connection: told, and tried again in a moment.
-            _ if matches!(-event.result, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) && wanted => {
+            error if matches!(-error, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 self.connections[slot].inbound.resting = true;
                 self.resting += 1;
                 let token = self.connections.token(slot, Purpose::Inbound);
                 self.set_timer(REST, Deadline::Rested(token));
-                self.tell(told(event.result.into()));
+                self.tell(told(error).with_flags(F_MORE));
             }
-            _ if is_of_one_client(-event.result) => {} // the next one, please
+            // A pause, or the thread that had submitted it is gone, or the client is: the next one, please.
+            error if -error == libc::ECANCELED || is_of_one_client(-error) => {}
             // The listener is of no use: the caller's error, told once.
-            _ => {
+            error => {
                 self.connections[slot].inbound.wanted = false;
-                self.tell(told(event.result.into()).with_flags(0));
-                self.end_if_not_there(slot, event.result);
+                self.end_if_not_there(slot, error);
+                self.tell(told(error));
             }
         }
     }
@@ -127,10 +124,9 @@ impl Ring {
             connection.inbound.warm = true;
             self.buffers.take(id, event.result as u32);
             self.note_activity(slot);
-            // A receive goes on by itself, until it is cancelled.
-            let goes_on = if self.connections[slot].inbound.wanted { F_MORE } else { 0 };
-            let flags = event.flags & !F_MORE | goes_on;
-            self.tell(Completion::new(OpKind::Recv, fd, event.result.into()).with_buffer(id).with_flags(flags));
+            let flags = event.flags & !F_MORE | self.goes_on(slot, more);
+            let told = Completion::new(OpKind::Recv, fd, event.result.into()).with_buffer(id).with_flags(flags);
+            self.tell_of(slot, told, false);
             return;
         }
         if let Some(id) = buffer {
@@ -139,23 +135,33 @@ impl Ring {
         if more || !connection.is_open() {
             return;
         }
+        let wanted = self.connections[slot].inbound.wanted;
         match -event.result {
+            libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN if !wanted => self.on_inbound_cancelled(slot),
             libc::ENOBUFS => {
                 self.stats.starvations += 1;
                 self.connections[slot].inbound.starved = true;
+                if self.starved.len() >= self.connections.slots() {
+                    self.starved.retain(|&slot| self.connections[slot].inbound.starved); // some have ended since
+                }
                 self.starved.push_back(slot);
             }
-            libc::ECANCELED => self.on_inbound_cancelled(slot, event),
-            libc::EINTR | libc::EAGAIN => {}
+            // A pause, or the thread that had submitted it is gone.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             libc::EINVAL if self.connections[slot].inbound.multishot => self.backend.give_up_multishot(),
             _ => {
                 // The end of the stream, or an error: either way the last word of this receive.
                 self.connections[slot].inbound.wanted = false;
+                self.connections[slot].inbound.tell_cancel = false;
+                let told = Completion::new(OpKind::Recv, fd, event.result.into()).with_flags(event.flags & !F_MORE);
                 // That the host has closed the number is no news to it.
-                if !(self.connections[slot].inbound.warm && event.result == -libc::EBADF) {
-                    self.tell(Completion::new(OpKind::Recv, fd, event.result.into()).with_flags(event.flags & !F_MORE));
-                }
+                let news = !(self.connections[slot].inbound.warm && event.result == -libc::EBADF);
                 self.end_if_not_there(slot, event.result);
+                if !self.connections[slot].ended {
+                    self.tell_of(slot, told, false);
+                } else if news {
+                    self.tell(told);
+                }
             }
         }
     }
@@ -175,13 +181,27 @@ impl Ring {
         more
     }
 
-    pub(super) fn on_inbound_cancelled(&mut self, slot: Slot, event: Event) {
-        let connection = &mut self.connections[slot];
-        // Else it was a pause, or the thread that had submitted it is gone: armed anew when it is wanted.
-        if std::mem::take(&mut connection.inbound.tell_cancel) {
-            let told = Completion::new(connection.role.op(), connection.fd, event.result.into());
-            self.tell(told);
+    /// Whether the caller is to expect more of this accept or receive: until it is cancelled, it goes on by itself; a
+    /// cancelled one until the kernel has answered that.
+    pub(super) fn goes_on(&mut self, slot: Slot, more: bool) -> u32 {
+        let inbound = &mut self.connections[slot].inbound;
+        if !more && inbound.tell_cancel && !inbound.wanted {
+            inbound.tell_cancel = false; // faster than its cancellation, and so the last word
         }
+        if inbound.wanted || inbound.tell_cancel { F_MORE } else { 0 }
+    }
+
+    pub(super) fn on_inbound_cancelled(&mut self, slot: Slot) {
+        if std::mem::take(&mut self.connections[slot].inbound.tell_cancel) {
+            self.tell_cancelled(slot);
+        }
+    }
+
+    /// The last word of an accept or a receive that was cancelled.
+    pub(super) fn tell_cancelled(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let told = Completion::new(connection.role.op(), connection.fd, -i64::from(libc::ECANCELED));
+        self.tell_of(slot, told, false);
     }
 
     pub(super) fn on_send(&mut self, slot: Slot, result: i32) {
@@ -222,6 +242,7 @@ impl Ring {
     /// A send failed: whatever is queued behind it fails with it.
     pub(super) fn fail_sends(&mut self, slot: Slot, errno: i32) {
         self.connections[slot].send_error = errno;
+        self.connections[slot].shutdown_result = -errno;
         while let Some(report) = self.outbox.fail(&mut self.connections[slot].queue) {
             self.report_send(slot, report, -i64::from(errno));
         }
@@ -237,6 +258,9 @@ impl Ring {
         if self.outbox.is_torn(&connection.queue) {
             connection.send_error = libc::ECANCELED; // half of a submission went out: the stream is of no use
         }
+        if !connection.queue.is_empty() {
+            connection.shutdown_result = -libc::ECANCELED;
+        }
         while let Some(report) = self.outbox.fail(&mut self.connections[slot].queue) {
             self.report_send(slot, report, -i64::from(libc::ECANCELED));
         }
@@ -244,26 +268,34 @@ impl Ring {
 
     pub(super) fn report_send(&mut self, slot: Slot, report: Report, result: i64) {
         if report.release >= 0 {
-            let _ = self.release(report.release); // the caller may have released it before, against the rules
+            let id = self.buffers.end_loan(report.release as u16);
+            self.backend.give_buffer(&self.buffers, id);
         }
         let connection = &self.connections[slot];
-        // Who lent bytes hears of it in any case.
-        let silent = if connection.ended { !report.borrowed || report.quiet } else { report.quiet && result >= 0 };
+        // Of an ended connection, only who lent bytes has to hear.
+        let silent = (connection.ended && !report.borrowed) || (report.quiet && result >= 0);
         if !silent {
             let flags = if connection.ended { F_ENDED } else { 0 };
             let told = Completion::new(OpKind::Send, connection.fd, result).with_flags(flags);
-            self.tell(told);
+            self.tell_of(slot, told, report.borrowed);
         }
     }
 
     pub(super) fn on_connect(&mut self, slot: Slot, result: i32) {
         let connection = &mut self.connections[slot];
+        if -result == libc::ECANCELED && !connection.connect_cancelling {
+            // The thread that had submitted it is gone, not the attempt.
+            connection.connect = Step::Wanted;
+            connection.connect_again = true;
+            return self.touch(slot);
+        }
+        let result = if connection.connect_again && -result == libc::EISCONN { 0 } else { result };
         connection.connect = Step::Done;
         connection.connect_cancelling = false;
         if !connection.ended {
             let told = Completion::new(OpKind::Connect, connection.fd, result.into());
             if connection.is_open() {
-                self.tell(told);
+                self.tell_of(slot, told, false);
             }
             if result < 0 {
                 self.fail_sends(slot, -result);
@@ -319,6 +351,7 @@ impl Ring {
             self.start_watching();
         }
         if event.result >= 0 && self.waker.take() {
+            self.woken = true;
             self.stats.syscalls += 1;
             self.tell(Completion::new(OpKind::Wake, -1, 0));
         }

@@ -42,6 +42,9 @@ impl Ring {
             return Err(Error::state(libc::EALREADY, fd, why));
         }
         connection.inbound.wanted = true;
+        if std::mem::take(&mut connection.inbound.tell_cancel) {
+            self.tell_cancelled(slot); // of the one before; the kernel's answer to that comes to nobody
+        }
         self.touch(slot);
         Ok(())
     }
@@ -71,11 +74,13 @@ impl Ring {
             return Err(Error::Argument { name: "iov_len", value: -1, must: "lengths whose sum fits into 64 bits" });
         };
         if let Some(id) = release {
-            self.buffers.received(id)?;
+            self.buffers.held(id)?;
         }
         let slot = self.writable(fd, len)?;
-        let release = release.unwrap_or(-1);
-        self.outbox.push_borrowed(&mut self.connections[slot].queue, segments, quiet, release)?;
+        self.outbox.push_borrowed(&mut self.connections[slot].queue, segments, quiet, release.unwrap_or(-1))?;
+        if let Some(id) = release {
+            self.buffers.lend(id)?;
+        }
         self.touch(slot);
         Ok(())
     }
@@ -91,8 +96,7 @@ impl Ring {
             });
         }
         let segment = Segment::new(base.wrapping_add(offset as usize), len as usize);
-        // SAFETY: the slot belongs to this ring and stays the caller's until it is released below; a caller who
-        // releases it before sends other bytes, of the same pool.
+        // SAFETY: the slot is lent to the send: it goes back to the kernel when that is finished, and not before.
         #[allow(unsafe_code)]
         unsafe {
             self.send_borrowed(fd, &[segment], quiet, Some(buf_id))
@@ -100,7 +104,7 @@ impl Ring {
     }
 
     /// Closes `fd` once everything queued is sent, at the latest after `timeout`; what is then still queued is
-    /// dropped. Its generation ends here: nothing received is told any more. A later call may shorten the time.
+    /// dropped. Its generation ends here: nothing received is told any more. A later call changes the time.
     pub fn submit_close(&mut self, fd: RawFd, timeout: Option<Duration>) -> Result<()> {
         let slot = match self.connections.find(fd) {
             Some(_) => self.met(fd)?,
@@ -114,12 +118,10 @@ impl Ring {
             Step::Flying => return Err(Error::state(libc::EALREADY, fd, "it is being closed already")),
             _ => connection.close = Step::Wanted,
         }
-        if connection.connect == Step::Wanted {
-            connection.connect = Step::Idle;
-        }
         if let Some(timer) = connection.close_timer.take() {
             self.timers.remove(timer);
         }
+        self.withdraw(slot);
         match timeout {
             None => {}
             Some(Duration::ZERO) => self.drop_sends(slot),
@@ -134,7 +136,7 @@ impl Ring {
 
     /// Ends the sending half of `fd` once everything queued is sent.
     pub fn submit_shutdown(&mut self, fd: RawFd) -> Result<()> {
-        let slot = self.writable(fd, 0)?;
+        let slot = self.sending(fd)?;
         self.connections[slot].shutdown = Step::Wanted;
         self.touch(slot);
         Ok(())
@@ -148,7 +150,7 @@ impl Ring {
         }
         if self.connections.find(fd).is_some() {
             let old = self.met(fd)?;
-            if self.connections[old].close == Step::Flying {
+            if self.connections[old].close != Step::Idle {
                 return Err(Error::state(libc::EALREADY, fd, "it is being closed"));
             }
             self.end(old);
@@ -191,7 +193,7 @@ impl Ring {
             if connection.inbound.armed {
                 connection.inbound.tell_cancel = true;
             } else {
-                self.tell(Completion::new(op, fd, -i64::from(libc::ECANCELED)));
+                self.tell_cancelled(slot);
             }
         }
         if asked(OpKind::Connect) && matches!(self.connections[slot].connect, Step::Wanted | Step::Flying) {
@@ -199,7 +201,7 @@ impl Ring {
             let connection = &mut self.connections[slot];
             if connection.connect == Step::Wanted {
                 connection.connect = Step::Idle;
-                self.tell(Completion::new(OpKind::Connect, fd, -i64::from(libc::ECANCELED)));
+                self.tell_of(slot, Completion::new(OpKind::Connect, fd, -i64::from(libc::ECANCELED)), false);
             } else {
                 connection.drop_connect = true;
             }
@@ -256,7 +258,7 @@ impl Ring {
             return Ok(());
         }
         let slot = self.met(fd)?;
-        if self.connections[slot].close == Step::Flying {
+        if self.connections[slot].close != Step::Idle {
             return Err(Error::state(libc::EALREADY, fd, "the ring is closing it"));
         }
         self.end(slot);

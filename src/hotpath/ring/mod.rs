@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Buffers;
-use super::completion::{Completion, OpKind};
+use super::completion::{Completion, F_ENDED, OpKind};
 use super::connections::{Connections, Role, Slot, Step};
 use super::error::{Error, Result};
 use super::options::Options;
@@ -28,11 +28,23 @@ use super::timers::{TimerId, Timers};
 use super::token::{Purpose, Token};
 use super::uring::{Entered, Event, Uring};
 use super::waker::Waker;
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, EventFd};
 use deadlines::{Deadline, Drain, nanoseconds};
 
 /// How long a ring that is dropped waits for the kernel to let go of its memory.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// A completion that waits to be handed out.
+#[derive(Debug)]
+struct Told {
+    completion: Completion,
+    /// The connection it is about, if it is not to be told when that ends before.
+    of: Option<Token>,
+    /// Of a send: its bytes are the caller's.
+    borrowed: bool,
+    /// Not to be handed out together with what comes before.
+    starts_batch: bool,
+}
 
 /// A socket ring. It belongs to the thread that uses it first (see [`Options::any_thread`]).
 #[derive(Debug)]
@@ -46,10 +58,7 @@ pub struct Ring {
     /// Connections that wait for a buffer, the longest first.
     starved: VecDeque<Slot>,
     /// Completions to hand out.
-    ready: VecDeque<Completion>,
-    /// Completions ever put there, and those of them that end what is handed out at once.
-    told: u64,
-    breaks: VecDeque<u64>,
+    ready: VecDeque<Told>,
     /// Answers of the kernel, while they are being looked at.
     events: Vec<Event>,
     timers: Timers<Deadline>,
@@ -63,6 +72,8 @@ pub struct Ring {
     now: u64,
     waker: Arc<Waker>,
     watching: bool,
+    /// A wake has come since the last wait began.
+    woken: bool,
     /// We have made the event descriptor readable ourselves.
     signalled: bool,
     /// Waits in a row that brought a single completion.
@@ -89,8 +100,6 @@ impl Ring {
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             ready: VecDeque::new(),
-            told: 0,
-            breaks: VecDeque::new(),
             events: Vec::new(),
             timers: Timers::new(),
             user_timers: HashMap::new(),
@@ -100,6 +109,7 @@ impl Ring {
             now: 0,
             waker: Arc::new(Waker::new()?),
             watching: false,
+            woken: false,
             signalled: false,
             lonely: 0,
             resting: 0,
@@ -137,12 +147,13 @@ impl Ring {
             self.signalled = false;
             self.stats.syscalls += 1;
         }
+        self.woken = false;
         self.start_watching();
         self.settle(); // what was asked for since the last wait
         self.harvest(out.len());
         let mut entered = None;
         loop {
-            let enough = self.ready.len() >= want;
+            let enough = self.ready.len() >= want || self.woken;
             if enough || only_look {
                 if entered.is_none() && self.backend.has_work() {
                     self.backend.enter(0, None)?;
@@ -154,7 +165,8 @@ impl Ring {
                 break; // a signal, or the end of the time
             }
             self.settle(); // what the answers so far have made necessary
-            let missing = want.saturating_sub(self.ready.len());
+            // The kernel is only ever asked for one: the answers before the last may need something done, too.
+            let missing = usize::from(self.ready.len() < want);
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
             // Not to sleep while there are buffers for those who wait for them: some have nothing to fill them with.
             let missing = if self.can_feed() { 0 } else { missing };
@@ -171,19 +183,18 @@ impl Ring {
     }
 
     fn hand_out(&mut self, out: &mut [MaybeUninit<Completion>]) -> usize {
-        let mut count = self.ready.len().min(out.len());
-        let handed_out = self.told - self.ready.len() as u64;
-        if let Some(&end) = self.breaks.front()
-            && end - handed_out <= count as u64
+        let mut count = 0;
+        while count < out.len()
+            && let Some(told) = self.ready.front()
+            && (count == 0 || !told.starts_batch)
         {
-            count = (end - handed_out) as usize;
-            self.breaks.pop_front();
-        }
-        for (to, from) in out.iter_mut().zip(self.ready.drain(..count)) {
-            if from.op_kind == OpKind::Accept as u8 && from.result >= 0 {
-                self.connections.introduce(from.result as RawFd);
+            let told = told.completion;
+            self.ready.pop_front();
+            if told.op_kind == OpKind::Accept as u8 && told.result >= 0 {
+                self.connections.introduce(told.result as RawFd);
             }
-            to.write(from);
+            out[count].write(told);
+            count += 1;
         }
         count
     }
@@ -192,27 +203,27 @@ impl Ring {
     pub fn flush(&mut self) -> Result<()> {
         self.start_watching();
         self.settle();
-        if self.backend.has_work() {
-            self.backend.enter(0, None)?;
+        if self.backend.has_work() && self.backend.enter(0, None)? == Entered::Busy {
+            return Err(Error::System { doing: "io_uring_enter", errno: libc::EAGAIN });
         }
         Ok(())
     }
 
-    /// A descriptor that is readable while completions wait.
+    /// A descriptor that is readable while there is something to do: completions to take, commands to submit.
     pub fn event_fd(&mut self) -> Result<RawFd> {
         if let Some(event_fd) = self.waker.outside() {
             return Ok(event_fd.as_raw_fd());
         }
-        let fd = self.waker.make_outside()?.as_raw_fd();
-        self.backend.register_event(fd)?;
-        Ok(fd)
+        let event_fd = EventFd::new().map_err(|e| Error::system("making an eventfd", e))?;
+        self.backend.register_event(event_fd.as_raw_fd())?;
+        Ok(self.waker.watch_outside(event_fd).as_raw_fd())
     }
 
     /// Comes after every call from outside: who sleeps on the event descriptor must not miss what is left to do here,
     /// be it completions to take or commands to submit.
     pub(super) fn leave(&mut self) {
         let Some(event_fd) = self.waker.outside() else { return };
-        let no_alarm = self.alarm.is_none() && !self.timers.is_empty();
+        let no_alarm = self.timers.next().is_some_and(|next| self.alarm.is_none_or(|alarm| next < alarm));
         if !self.signalled
             && (!self.ready.is_empty()
                 || !self.dirty.is_empty()
@@ -241,7 +252,7 @@ impl Ring {
             completions: backend.completions,
             queue_full_flushes: backend.queue_full_flushes,
             cq_overflows: backend.cq_overflows,
-            buffers_held: self.buffers.held().into(),
+            buffers_held: self.buffers.held_count().into(),
             connections: self.connections.streams as u64,
             in_flight: self.in_flight(),
             ..self.stats
@@ -296,8 +307,8 @@ impl Ring {
         }
     }
 
-    /// A connection that `len` more bytes may be queued on.
-    fn writable(&mut self, fd: RawFd, len: u64) -> Result<Slot> {
+    /// A connection whose sending half is open.
+    fn sending(&mut self, fd: RawFd) -> Result<Slot> {
         let slot = self.reach(fd)?;
         let connection = &self.connections[slot];
         if connection.role == Role::Listener {
@@ -309,12 +320,21 @@ impl Ring {
         if connection.shutdown != Step::Idle {
             return Err(Error::state(libc::EPIPE, fd, "its sending half is shut down"));
         }
-        let backlog = |queued: u64, bound: u64| queued > 0 && queued.saturating_add(len) > bound && len > 0;
+        if connection.drop_sends {
+            return Err(Error::state(libc::EBUSY, fd, "its sends are being cancelled: go on when they have completed"));
+        }
+        Ok(slot)
+    }
+
+    /// A connection that `len` more bytes may be queued on.
+    fn writable(&mut self, fd: RawFd, len: u64) -> Result<Slot> {
+        let slot = self.sending(fd)?;
+        let connection = &self.connections[slot];
         for (queued, bound) in [
-            (connection.queue.bytes, self.options.max_queued_bytes),
-            (self.outbox.bytes, self.options.max_queued_total),
+            (connection.queue.weight(), self.options.max_queued_bytes),
+            (self.outbox.weight(), self.options.max_queued_total),
         ] {
-            if backlog(queued, bound) {
+            if queued > 0 && queued.saturating_add(len) > bound {
                 self.stats.sends_refused += 1;
                 return Err(Error::Backlog { fd, queued, bound });
             }
@@ -350,7 +370,11 @@ impl Ring {
         }
         self.end_rest(slot);
         self.connections[slot].inbound.starved = false;
+        let closed = self.connections[slot].close == Step::Flying;
         self.connections.end(slot);
+        if !closed {
+            self.withdraw(slot); // of a closed one all was told, and is true
+        }
         self.drop_sends(slot);
         self.touch(slot);
         self.check_drained();
@@ -371,22 +395,47 @@ impl Ring {
         }
     }
 
+    /// Tells something that is to be known in any case.
     fn tell(&mut self, completion: Completion) {
-        self.told += 1;
-        self.ready.push_back(completion);
+        self.ready.push_back(Told { completion, of: None, borrowed: false, starts_batch: false });
+    }
+
+    /// Tells something about a connection, unless that ends before it is handed out.
+    fn tell_of(&mut self, slot: Slot, completion: Completion, borrowed: bool) {
+        let of = Some(self.connections.token(slot, Purpose::Inbound));
+        self.ready.push_back(Told { completion, of, borrowed, starts_batch: false });
     }
 
     /// A number has come back. What the caller is told of it, and does about it, is about its last connection until
     /// it has been told of this one: so the two do not share a batch.
     fn tell_accepted(&mut self, completion: Completion) {
-        let fd = completion.result as RawFd;
-        let is_about = |told: &Completion| {
-            told.fd == fd || (told.op_kind == OpKind::Accept as u8 && told.result == completion.result)
+        let is_about = |told: &Told| {
+            let before = &told.completion;
+            i64::from(before.fd) == completion.result
+                || (before.op_kind == OpKind::Accept as u8 && before.result == completion.result)
         };
-        if self.ready.iter().any(is_about) {
-            self.breaks.push_back(self.told);
-        }
-        self.tell(completion);
+        let starts_batch = self.ready.iter().any(is_about);
+        self.ready.push_back(Told { completion, of: None, borrowed: false, starts_batch });
+    }
+
+    /// Takes back what was not handed out yet of a connection that receives no more, or has ended.
+    fn withdraw(&mut self, slot: Slot) {
+        let of = Some(self.connections.token(slot, Purpose::Inbound));
+        let ended = self.connections[slot].ended;
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.retain_mut(|told| {
+            if told.of != of {
+                return true;
+            }
+            if told.completion.op_kind == OpKind::Recv as u8 {
+                self.stats.stale_dropped += 1;
+                let _ = self.release(told.completion.buf_id); // not every receive has one
+                return false;
+            }
+            told.completion.flags |= if ended { F_ENDED } else { 0 };
+            !ended || told.borrowed
+        });
+        self.ready = ready;
     }
 }
 
@@ -407,6 +456,7 @@ impl Ring {
         }
         // Sockets that nobody was told of, and those that we were to close.
         for told in self.ready.drain(..) {
+            let told = told.completion;
             if told.op_kind == OpKind::Accept as u8 && told.result >= 0 {
                 sys::close(told.result as RawFd);
             }

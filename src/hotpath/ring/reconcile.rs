@@ -35,7 +35,7 @@ impl Ring {
     }
 
     fn available_buffers(&self) -> u32 {
-        self.buffers.count() - self.buffers.held()
+        self.buffers.count() - self.buffers.held_count()
     }
 
     /// Whether there are buffers and connections that wait for one. Those who were let go on before may have been idle.
@@ -47,13 +47,12 @@ impl Ring {
         let connection = &mut self.connections[slot];
         let (fd, open) = (connection.fd, connection.is_open());
 
-        if connection.connect == Step::Wanted && open {
+        if connection.connect == Step::Wanted && !connection.wants_connect() {
+            connection.connect = Step::Idle;
+        } else if connection.connect == Step::Wanted {
             connection.connect = Step::Flying;
             self.backend.connect(self.connections.token(slot, Purpose::Connect), fd, &self.connections[slot].address);
-        } else if connection.connect == Step::Flying
-            && !connection.connect_cancelling
-            && (connection.drop_connect || !open)
-        {
+        } else if connection.connect == Step::Flying && !connection.connect_cancelling && !connection.wants_connect() {
             connection.connect_cancelling = true;
             self.backend.cancel(
                 self.connections.token(slot, Purpose::CancelConnect),
@@ -146,10 +145,12 @@ impl Ring {
         if connection.shutdown == Step::Wanted {
             connection.shutdown = Step::Done;
             let fd = connection.fd;
-            let result =
-                sys::shutdown_write(fd).map_or_else(|e| -i64::from(e.raw_os_error().unwrap_or(libc::EIO)), |()| 0);
+            let result = match sys::shutdown_write(fd) {
+                Ok(()) => i64::from(connection.shutdown_result),
+                Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
+            };
             self.stats.syscalls += 1;
-            self.tell(Completion::new(OpKind::Shutdown, fd, result));
+            self.tell_of(slot, Completion::new(OpKind::Shutdown, fd, result), false);
         }
         if self.connections[slot].close == Step::Wanted {
             self.submit_close_operation(slot);

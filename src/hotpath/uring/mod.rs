@@ -297,9 +297,13 @@ impl Uring {
         self.broken
     }
 
-    /// How many prompt answers a wait may leave out of account.
+    /// How many prompt answers a wait may leave out of account: one. A guard that went off before the kernel began to
+    /// wait does not end that wait; but its own answer then stands for the one that did not come.
     fn guard(&mut self) -> usize {
-        if self.prompt > 0 && self.guard.is_none() {
+        if self.prompt != 1 {
+            return 0;
+        }
+        if self.guard.is_none() {
             let queue = self.ring.submission();
             if queue.is_full() {
                 return 0;
@@ -308,7 +312,7 @@ impl Uring {
             self.guard = Some(Instant::now() + PROMPT_TIME);
             self.push(Token::of_ring(Purpose::Guard), opcode::Timeout::new(&PROMPT_TIMESPEC).build());
         }
-        self.prompt
+        1
     }
 
     /// Whether a timeout of ours has fired, be its answer here yet or not.
