@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,7 +17,7 @@ use crate::sys::{process_epoch, thread_number};
 /// [`Options::any_thread`] any thread may, but no two at once.
 #[derive(Debug)]
 pub struct SharedRing {
-    ring: UnsafeCell<ManuallyDrop<Ring>>,
+    ring: UnsafeCell<Ring>,
     /// Number of the thread that owns the ring, or is inside it; 0 for none.
     owner: AtomicU64,
     /// A call is going on. Only ever touched by the thread in `owner`.
@@ -48,7 +47,7 @@ impl SharedRing {
             any_thread: options.any_thread,
             epoch: process_epoch(),
             waker: ring.waker(),
-            ring: UnsafeCell::new(ManuallyDrop::new(ring)),
+            ring: UnsafeCell::new(ring),
         })
     }
 
@@ -145,20 +144,5 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for SharedRing {
-    fn drop(&mut self) {
-        // SAFETY: taken once, by the only owner that is left.
-        let mut ring = unsafe { ManuallyDrop::take(self.ring.get_mut()) };
-        if self.epoch != process_epoch() {
-            return ring.abandon();
-        }
-        // Only the owner may ask the kernel to stop; a ring that nobody has used has nothing to stop.
-        let owner = self.owner.load(Ordering::Acquire);
-        if !ring.shut_down(self.any_thread || owner == thread_number()) {
-            ring.leak();
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The ring over real sockets.
 #![allow(unsafe_code, unreachable_pub)]
 
+mod corners;
 mod errors;
 mod flow;
 mod freeing;

@@ -12,7 +12,7 @@ mod deadlines;
 mod reconcile;
 
 use std::collections::{HashMap, VecDeque};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use super::timers::{TimerId, Timers};
 use super::token::{Purpose, Token};
 use super::uring::{Entered, Event, Uring};
 use super::waker::Waker;
-use crate::sys::{self, Clock, EventFd};
+use crate::sys::{self, Clock, EventFd, process_epoch, thread_number};
 use deadlines::{Deadline, Drain, nanoseconds};
 
 /// How long a ring that is dropped waits for the kernel to let go of its memory.
@@ -49,10 +49,11 @@ struct Told {
 /// A socket ring. It belongs to the thread that uses it first (see [`Options::any_thread`]).
 #[derive(Debug)]
 pub struct Ring {
-    backend: Uring,
-    buffers: Buffers,
+    // What the kernel may still use when the ring goes: see `drop`.
+    backend: ManuallyDrop<Uring>,
+    buffers: ManuallyDrop<Buffers>,
+    outbox: ManuallyDrop<Outbox>,
     connections: Connections,
-    outbox: Outbox,
     /// Connections to reconcile.
     dirty: VecDeque<Slot>,
     /// Connections that wait for a buffer, the longest first.
@@ -85,18 +86,22 @@ pub struct Ring {
     drain: Drain,
     stats: Stats,
     options: Options,
+    /// Number of the thread that drives it, 0 before there is one.
+    owner: u64,
+    /// The process that made it.
+    epoch: u32,
 }
 
 impl Ring {
     /// Makes a ring. Nothing runs, and no thread owns it, before the first call.
-    pub fn new(options: Options) -> Result<Self> {
+    pub(super) fn new(options: Options) -> Result<Self> {
         let buffers = Buffers::new(&options)?;
         let backend = Uring::new(&options, &buffers)?;
         Ok(Self {
-            backend,
-            buffers,
+            backend: ManuallyDrop::new(backend),
+            buffers: ManuallyDrop::new(buffers),
+            outbox: ManuallyDrop::new(Outbox::new()),
             connections: Connections::new(),
-            outbox: Outbox::new(),
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             ready: VecDeque::new(),
@@ -117,12 +122,16 @@ impl Ring {
             drain: Drain::Off,
             stats: Stats::default(),
             options,
+            owner: 0,
+            epoch: process_epoch(),
         })
     }
 
     /// Binds the ring to the calling thread. Comes before every other call, once.
     pub(super) fn enable(&mut self) -> Result<()> {
-        self.backend.enable()
+        self.backend.enable()?;
+        self.owner = thread_number();
+        Ok(())
     }
 
     /// What wakes this ring from other threads.
@@ -439,10 +448,35 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let forked = self.epoch != process_epoch();
+        let quiet = !forked && self.shut_down();
+        // SAFETY: taken once, and never used again.
+        #[allow(unsafe_code)]
+        let (backend, buffers, outbox) = unsafe {
+            (
+                ManuallyDrop::take(&mut self.backend),
+                ManuallyDrop::take(&mut self.buffers),
+                ManuallyDrop::take(&mut self.outbox),
+            )
+        };
+        if forked {
+            backend.abandon(); // the mappings are not there
+        } else {
+            drop(backend);
+            if !quiet {
+                std::mem::forget((buffers, outbox)); // the kernel may still write to these, and read
+            }
+        }
+    }
+}
+
 impl Ring {
-    /// Ends everything that the kernel has at work, so that its memory can go; whether that worked. `owner`: on the
-    /// thread that may talk to the kernel for this ring.
-    pub(super) fn shut_down(&mut self, owner: bool) -> bool {
+    /// Ends everything that the kernel has at work, so that its memory can go; whether that worked. Only the thread
+    /// that drives the ring may talk to the kernel for it; a ring that nobody has used has nothing at work.
+    fn shut_down(&mut self) -> bool {
+        let owner = self.options.any_thread || self.owner == thread_number();
         let deadline = self.clock.now() + nanoseconds(LAST_WAIT);
         self.harvest(usize::MAX);
         while owner && self.in_flight() > 0 && self.clock.now() < deadline {
@@ -467,15 +501,5 @@ impl Ring {
             }
         }
         self.in_flight() == 0
-    }
-
-    /// Gives up what the kernel may still write to, and closes the rest.
-    pub(super) fn leak(self) {
-        std::mem::forget((self.buffers, self.outbox));
-    }
-
-    /// In a forked child: closes this process's descriptors and leaves the mappings, which are not there, alone.
-    pub(super) fn abandon(self) {
-        self.backend.abandon();
     }
 }
