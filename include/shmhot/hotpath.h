@@ -151,9 +151,12 @@ typedef struct {
     uint32_t buf_size;
     /** HOTPATH_ANY_THREAD. */
     uint32_t flags;
-    /** Bytes that may be queued for sending on one connection; default 8 MiB. A send on an empty queue is always taken. */
+    /**
+     * Bytes that may be queued for sending on one connection; default 8 MiB. Each send counts for 128 bytes more than
+     * it has. One that finds nothing queued on its connection is taken whatever its length.
+     */
     uint64_t max_queued_bytes;
-    /** Bytes that may be queued for sending on all connections together; default 256 MiB. */
+    /** The same for all connections together; default 256 MiB. */
     uint64_t max_queued_total;
 } hotpath_options_t;
 
@@ -231,7 +234,7 @@ typedef struct {
     uint64_t sends_refused;
     /** Buffers that the caller holds. */
     uint64_t buffers_held;
-    /** Connections that the ring knows. */
+    /** Streams that the ring knows. */
     uint64_t connections;
     /** Operations of connections that the kernel has at work. */
     uint64_t in_flight;
@@ -273,7 +276,8 @@ const char *hotpath_feature_name(uint32_t bit);
  * Makes a ring, with the best set-up that the kernel has.
  *
  * The ring belongs to the thread that first calls it, which need not be this one; calls of other threads are
- * SHMHOT_ETHREAD, but for those that say so. In a forked child all calls are SHMHOT_EFORK.
+ * SHMHOT_ETHREAD, but for those that say so. In a forked child calls are SHMHOT_EFORK, but for hotpath_is_healthy,
+ * hotpath_force_unhealthy, hotpath_backend and hotpath_ring_free.
  *
  * Parameters: queue_depth: entries of the submission queue, 1 to 32768. n_bufs: receive buffers, a power of two up
  * to 32768. buf_size: bytes of one.
@@ -301,7 +305,9 @@ hotpath_ring_t *hotpath_ring_new_with(const hotpath_options_t *options);
 /**
  * Frees a ring. What it has at work is cancelled, accepted sockets that nobody was told of and descriptors that wait
  * to be closed are closed; other descriptors stay the caller's. On another thread than the ring's, nothing can be
- * cancelled: then memory that the kernel may still write to is left to it.
+ * cancelled: then memory that the kernel may still use is left to it, borrowed bytes may still be read, and a
+ * descriptor whose close waits for a send stays open. A system call that the ring's thread makes shortly after may
+ * end with EINTR.
  *
  * Parameters: ring, which no other call may use any more; NULL does nothing.
  *
@@ -319,7 +325,8 @@ int32_t hotpath_ring_free(hotpath_ring_t *ring);
  *
  * Parameters: listener_fd, a listening socket.
  *
- * Returns: 0; -EBADF; -EALREADY when it accepts already; -ESHUTDOWN when it is being closed or the ring drains.
+ * Returns: 0; -EBADF; -EALREADY when it accepts already; -EINVAL when it is in use as a stream; -ENOENT before the
+ * OP_ACCEPT of its number is taken; -ESHUTDOWN when it is being closed or the ring drains.
  *
  * Threads: the ring's. Blocking: no; it goes out with the next wait, turn or flush, like everything that is submitted.
  *
@@ -333,7 +340,8 @@ int32_t hotpath_submit_accept(hotpath_ring_t *ring, int32_t listener_fd);
  *
  * Parameters: fd, a stream socket.
  *
- * Returns: 0; -EBADF; -EALREADY when it receives already; -ESHUTDOWN when it is being closed.
+ * Returns: 0; -EBADF; -EALREADY when it receives already; -EINVAL when it is in use as a listener; -ENOENT before the
+ * OP_ACCEPT of its number is taken; -ESHUTDOWN when it is being closed.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -346,7 +354,8 @@ int32_t hotpath_submit_recv(hotpath_ring_t *ring, int32_t fd);
  * Parameters: iov, iov_count: up to 1024 pieces. Their bytes must stay until the completion, the array need not.
  *
  * Returns: 0; -EINVAL; -EBADF; -EAGAIN when too much is queued (see hotpath_options_t); -EPIPE after a failed send or
- * a shutdown; -ESHUTDOWN when it is being closed, -ENOENT when the ring has closed it.
+ * a shutdown; -EBUSY while sends are being cancelled; -ENOTCONN for a listener; -ESHUTDOWN when it is being closed,
+ * -ENOENT when the ring has closed it.
  *
  * Threads: the ring's. Blocking: no.
  *
@@ -370,10 +379,10 @@ int32_t hotpath_send(hotpath_ring_t *ring, int32_t fd, const void *data, size_t 
 /**
  * Sends bytes out of a received buffer without a copy, and releases the buffer when that is finished.
  *
- * Parameters: buf_id, offset, len: bytes that were received, in a buffer that is held. It must not be released by
- * other means. flags: 0, or HOTPATH_QUIET.
+ * Parameters: buf_id, offset, len: bytes that were received, in a buffer that is held. flags: 0, or HOTPATH_QUIET.
  *
- * Returns: as hotpath_submit_send; -EINVAL when that is not inside what was received; -EALREADY when it is not held.
+ * Returns: as hotpath_submit_send; -EINVAL when that is not inside what was received; -EALREADY when it is not held,
+ * -EBUSY when it is being sent already.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -407,7 +416,8 @@ int32_t hotpath_submit_close_within(hotpath_ring_t *ring, int32_t fd, uint32_t t
 /**
  * Ends the sending half of fd once everything queued is sent; OP_SHUTDOWN tells. Receiving goes on.
  *
- * Returns: 0; -EBADF; -EPIPE when it is ended already or a send has failed; -ESHUTDOWN when it is being closed.
+ * Returns: 0; -EBADF; -EPIPE when it is ended already or a send has failed; -EBUSY, -ENOTCONN, -ESHUTDOWN and -ENOENT
+ * as hotpath_submit_send.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -419,7 +429,7 @@ int32_t hotpath_submit_shutdown(hotpath_ring_t *ring, int32_t fd);
  *
  * Parameters: fd, a socket. addr, addr_len: where to, copied.
  *
- * Returns: 0; -EINVAL; -EBADF; -EALREADY when it is being closed.
+ * Returns: 0; -EINVAL; -EBADF; -EALREADY when it is being closed; -ENOENT before the OP_ACCEPT of its number is taken.
  *
  * Threads: the ring's. Blocking: no.
  *
@@ -481,7 +491,7 @@ int32_t hotpath_resume_recv(hotpath_ring_t *ring, int32_t fd);
  *
  * Parameters: timeout_ms: 0 turns it off.
  *
- * Returns: 0; -EBADF; -ESHUTDOWN when it is being closed.
+ * Returns: 0; -EBADF; -ESHUTDOWN when it is being closed, -ENOENT when the ring has closed it.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -534,7 +544,7 @@ int32_t hotpath_wait(hotpath_ring_t *ring,
 /**
  * Submits everything queued, without waiting.
  *
- * Returns: 0; SHMHOT_EUNHEALTHY.
+ * Returns: 0; -EAGAIN when the kernel wants its completions taken first; SHMHOT_EUNHEALTHY.
  *
  * Threads: the ring's. Blocking: no.
  */
@@ -603,7 +613,8 @@ int32_t hotpath_copy_buffer(hotpath_ring_t *ring, int32_t buf_id, uint32_t len, 
 /**
  * Gives a buffer back to the kernel.
  *
- * Returns: 0; -EINVAL when there is no such buffer; -EALREADY when it is not held. A refused call harms nothing.
+ * Returns: 0; -EINVAL when there is no such buffer; -EALREADY when it is not held, -EBUSY when it is being sent. A
+ * refused call harms nothing.
  *
  * Threads: the ring's. Blocking: no.
  */

@@ -118,9 +118,10 @@ pub struct hotpath_options_t {
     pub buf_size: u32,
     /// HOTPATH_ANY_THREAD.
     pub flags: u32,
-    /// Bytes that may be queued for sending on one connection; default 8 MiB. A send on an empty queue is always taken.
+    /// Bytes that may be queued for sending on one connection; default 8 MiB. Each send counts for 128 bytes more than
+    /// it has. One that finds nothing queued on its connection is taken whatever its length.
     pub max_queued_bytes: u64,
-    /// Bytes that may be queued for sending on all connections together; default 256 MiB.
+    /// The same for all connections together; default 256 MiB.
     pub max_queued_total: u64,
 }
 
@@ -183,7 +184,7 @@ pub struct hotpath_stats_t {
     pub sends_refused: u64,
     /// Buffers that the caller holds.
     pub buffers_held: u64,
-    /// Connections that the ring knows.
+    /// Streams that the ring knows.
     pub connections: u64,
     /// Operations of connections that the kernel has at work.
     pub in_flight: u64,
@@ -309,16 +310,19 @@ pub extern "C" fn hotpath_supported() -> i32 {
 pub unsafe extern "C" fn hotpath_probe(out: *mut hotpath_probe_t) -> i32 {
     guard(|| -> Outcome {
         let mut probe = hotpath_probe_t::zeroed();
-        match hotpath::probe() {
-            Ok(features) => probe.features = features.0,
-            Err(error) => {
-                probe.status = error.status();
-                let text = error.to_string();
-                let room = probe.detail.len() - 1;
-                for (to, from) in probe.detail[..room].iter_mut().zip(text.bytes()) {
-                    *to = from as c_char;
-                }
-            }
+        let found = hotpath::probe();
+        let (status, detail) = match &found {
+            Ok(features) => match features.missing() {
+                None => (0, String::new()),
+                Some(name) => (-libc::ENOSYS, format!("this kernel's io_uring lacks {}", name.to_string_lossy())),
+            },
+            Err(error) => (error.status(), error.to_string()),
+        };
+        probe.features = found.map_or(0, |features| features.0);
+        probe.status = status;
+        let room = probe.detail.len() - 1;
+        for (to, from) in probe.detail[..room].iter_mut().zip(detail.bytes()) {
+            *to = from as c_char;
         }
         // SAFETY: the caller's promise.
         unsafe { write_sized::<_, Error>(out, &probe, "out") }?;
@@ -338,7 +342,8 @@ pub extern "C" fn hotpath_feature_name(bit: u32) -> *const c_char {
 /// Makes a ring, with the best set-up that the kernel has.
 ///
 /// The ring belongs to the thread that first calls it, which need not be this one; calls of other threads are
-/// SHMHOT_ETHREAD, but for those that say so. In a forked child all calls are SHMHOT_EFORK.
+/// SHMHOT_ETHREAD, but for those that say so. In a forked child calls are SHMHOT_EFORK, but for hotpath_is_healthy,
+/// hotpath_force_unhealthy, hotpath_backend and hotpath_ring_free.
 ///
 /// Parameters: queue_depth: entries of the submission queue, 1 to 32768. n_bufs: receive buffers, a power of two up
 /// to 32768. buf_size: bytes of one.
@@ -398,7 +403,9 @@ fn new_ring(options: impl FnOnce() -> Result<Options, Refusal<Error>>) -> *mut h
 
 /// Frees a ring. What it has at work is cancelled, accepted sockets that nobody was told of and descriptors that wait
 /// to be closed are closed; other descriptors stay the caller's. On another thread than the ring's, nothing can be
-/// cancelled: then memory that the kernel may still write to is left to it.
+/// cancelled: then memory that the kernel may still use is left to it, borrowed bytes may still be read, and a
+/// descriptor whose close waits for a send stays open. A system call that the ring's thread makes shortly after may
+/// end with EINTR.
 ///
 /// Parameters: ring, which no other call may use any more; NULL does nothing.
 ///
@@ -424,7 +431,8 @@ pub unsafe extern "C" fn hotpath_ring_free(ring: *mut hotpath_ring_t) -> i32 {
 ///
 /// Parameters: listener_fd, a listening socket.
 ///
-/// Returns: 0; -EBADF; -EALREADY when it accepts already; -ESHUTDOWN when it is being closed or the ring drains.
+/// Returns: 0; -EBADF; -EALREADY when it accepts already; -EINVAL when it is in use as a stream; -ENOENT before the
+/// OP_ACCEPT of its number is taken; -ESHUTDOWN when it is being closed or the ring drains.
 ///
 /// Threads: the ring's. Blocking: no; it goes out with the next wait, turn or flush, like everything that is submitted.
 ///
@@ -440,7 +448,8 @@ pub unsafe extern "C" fn hotpath_submit_accept(ring: *mut hotpath_ring_t, listen
 ///
 /// Parameters: fd, a stream socket.
 ///
-/// Returns: 0; -EBADF; -EALREADY when it receives already; -ESHUTDOWN when it is being closed.
+/// Returns: 0; -EBADF; -EALREADY when it receives already; -EINVAL when it is in use as a listener; -ENOENT before the
+/// OP_ACCEPT of its number is taken; -ESHUTDOWN when it is being closed.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -457,7 +466,8 @@ pub unsafe extern "C" fn hotpath_submit_recv(ring: *mut hotpath_ring_t, fd: i32)
 /// Parameters: iov, iov_count: up to 1024 pieces. Their bytes must stay until the completion, the array need not.
 ///
 /// Returns: 0; -EINVAL; -EBADF; -EAGAIN when too much is queued (see hotpath_options_t); -EPIPE after a failed send or
-/// a shutdown; -ESHUTDOWN when it is being closed, -ENOENT when the ring has closed it.
+/// a shutdown; -EBUSY while sends are being cancelled; -ENOTCONN for a listener; -ESHUTDOWN when it is being closed,
+/// -ENOENT when the ring has closed it.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -477,10 +487,14 @@ pub unsafe extern "C" fn hotpath_submit_send(
         if iov_count > 1024 {
             return argument("iov_count is above 1024");
         }
-        let mut segments = [Segment::new(std::ptr::null(), 0); 1024];
-        let segments = &mut segments[..iov_count as usize];
-        // SAFETY: the caller's promise; an iovec is laid out as a segment, and the copy does not mind its alignment.
-        unsafe { std::ptr::copy_nonoverlapping(iov.cast::<u8>(), segments.as_mut_ptr().cast(), size_of_val(segments)) };
+        if !iov.is_aligned() {
+            return argument("iov is not aligned");
+        }
+        let segments: &[Segment] = match iov_count {
+            0 => &[],
+            // SAFETY: the caller's promise; an iovec is laid out as a segment.
+            count => unsafe { std::slice::from_raw_parts(iov.cast(), count as usize) },
+        };
         if segments.iter().any(|segment| segment.base().is_null() && !segment.is_empty()) {
             return Err(Refusal::Null("iov_base"));
         }
@@ -516,10 +530,10 @@ pub unsafe extern "C" fn hotpath_send(
 
 /// Sends bytes out of a received buffer without a copy, and releases the buffer when that is finished.
 ///
-/// Parameters: buf_id, offset, len: bytes that were received, in a buffer that is held. It must not be released by
-/// other means. flags: 0, or HOTPATH_QUIET.
+/// Parameters: buf_id, offset, len: bytes that were received, in a buffer that is held. flags: 0, or HOTPATH_QUIET.
 ///
-/// Returns: as hotpath_submit_send; -EINVAL when that is not inside what was received; -EALREADY when it is not held.
+/// Returns: as hotpath_submit_send; -EINVAL when that is not inside what was received; -EALREADY when it is not held,
+/// -EBUSY when it is being sent already.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -567,7 +581,8 @@ pub unsafe extern "C" fn hotpath_submit_close_within(ring: *mut hotpath_ring_t, 
 
 /// Ends the sending half of fd once everything queued is sent; OP_SHUTDOWN tells. Receiving goes on.
 ///
-/// Returns: 0; -EBADF; -EPIPE when it is ended already or a send has failed; -ESHUTDOWN when it is being closed.
+/// Returns: 0; -EBADF; -EPIPE when it is ended already or a send has failed; -EBUSY, -ENOTCONN, -ESHUTDOWN and -ENOENT
+/// as hotpath_submit_send.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -583,7 +598,7 @@ pub unsafe extern "C" fn hotpath_submit_shutdown(ring: *mut hotpath_ring_t, fd: 
 ///
 /// Parameters: fd, a socket. addr, addr_len: where to, copied.
 ///
-/// Returns: 0; -EINVAL; -EBADF; -EALREADY when it is being closed.
+/// Returns: 0; -EINVAL; -EBADF; -EALREADY when it is being closed; -ENOENT before the OP_ACCEPT of its number is taken.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -679,7 +694,7 @@ pub unsafe extern "C" fn hotpath_resume_recv(ring: *mut hotpath_ring_t, fd: i32)
 ///
 /// Parameters: timeout_ms: 0 turns it off.
 ///
-/// Returns: 0; -EBADF; -ESHUTDOWN when it is being closed.
+/// Returns: 0; -EBADF; -ESHUTDOWN when it is being closed, -ENOENT when the ring has closed it.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -773,7 +788,7 @@ unsafe fn completions<'a>(out: *mut Completion, cap: u32) -> Result<&'a mut [May
 
 /// Submits everything queued, without waiting.
 ///
-/// Returns: 0; SHMHOT_EUNHEALTHY.
+/// Returns: 0; -EAGAIN when the kernel wants its completions taken first; SHMHOT_EUNHEALTHY.
 ///
 /// Threads: the ring's. Blocking: no.
 ///
@@ -963,7 +978,8 @@ pub unsafe extern "C" fn hotpath_copy_buffer(
 
 /// Gives a buffer back to the kernel.
 ///
-/// Returns: 0; -EINVAL when there is no such buffer; -EALREADY when it is not held. A refused call harms nothing.
+/// Returns: 0; -EINVAL when there is no such buffer; -EALREADY when it is not held, -EBUSY when it is being sent. A
+/// refused call harms nothing.
 ///
 /// Threads: the ring's. Blocking: no.
 ///

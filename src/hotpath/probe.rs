@@ -26,25 +26,24 @@ features! {
     DEFER_TASKRUN = 1, "IORING_SETUP_DEFER_TASKRUN";
     COOP_TASKRUN = 2, "IORING_SETUP_COOP_TASKRUN";
     SUBMIT_ALL = 3, "IORING_SETUP_SUBMIT_ALL";
-    CLAMP = 4, "IORING_SETUP_CLAMP";
-    EXT_ARG = 5, "IORING_FEAT_EXT_ARG";
-    NODROP = 6, "IORING_FEAT_NODROP";
-    SKIP_SUCCESS = 7, "IORING_FEAT_CQE_SKIP";
-    RECVSEND_BUNDLE = 8, "IORING_FEAT_RECVSEND_BUNDLE";
-    MIN_TIMEOUT = 9, "IORING_FEAT_MIN_TIMEOUT";
-    BUFFER_RING = 10, "provided buffer rings";
-    MULTISHOT_ACCEPT = 11, "multishot accept";
-    MULTISHOT_RECV = 12, "multishot receive";
-    ACCEPT = 13, "IORING_OP_ACCEPT";
-    RECV = 14, "IORING_OP_RECV";
-    SEND = 15, "IORING_OP_SEND";
-    SENDMSG = 16, "IORING_OP_SENDMSG";
-    SEND_ZC = 17, "IORING_OP_SEND_ZC";
-    CONNECT = 18, "IORING_OP_CONNECT";
-    CLOSE = 19, "IORING_OP_CLOSE";
-    ASYNC_CANCEL = 20, "IORING_OP_ASYNC_CANCEL";
-    TIMEOUT = 21, "IORING_OP_TIMEOUT";
-    POLL = 22, "IORING_OP_POLL_ADD";
+    EXT_ARG = 4, "IORING_FEAT_EXT_ARG";
+    NODROP = 5, "IORING_FEAT_NODROP";
+    SKIP_SUCCESS = 6, "IORING_FEAT_CQE_SKIP";
+    RECVSEND_BUNDLE = 7, "IORING_FEAT_RECVSEND_BUNDLE";
+    MIN_TIMEOUT = 8, "IORING_FEAT_MIN_TIMEOUT";
+    BUFFER_RING = 9, "provided buffer rings";
+    MULTISHOT_ACCEPT = 10, "multishot accept";
+    MULTISHOT_RECV = 11, "multishot receive";
+    ACCEPT = 12, "IORING_OP_ACCEPT";
+    RECV = 13, "IORING_OP_RECV";
+    SEND = 14, "IORING_OP_SEND";
+    SENDMSG = 15, "IORING_OP_SENDMSG";
+    SEND_ZC = 16, "IORING_OP_SEND_ZC";
+    CONNECT = 17, "IORING_OP_CONNECT";
+    CLOSE = 18, "IORING_OP_CLOSE";
+    ASYNC_CANCEL = 19, "IORING_OP_ASYNC_CANCEL";
+    TIMEOUT = 20, "IORING_OP_TIMEOUT";
+    POLL = 21, "IORING_OP_POLL_ADD";
 }
 
 const fn c_name(text: &str) -> &CStr {
@@ -76,6 +75,12 @@ impl Features {
         self.0 & other.0 == other.0
     }
 
+    /// The name of something that a ring cannot do without, and that is not in it.
+    pub fn missing(self) -> Option<&'static CStr> {
+        let (_, name) = Self::ALL.iter().find(|(feature, _)| NEEDED.contains(feature) && !self.has(*feature))?;
+        Some(name)
+    }
+
     pub(super) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -92,5 +97,5 @@ pub fn probe() -> Result<Features> {
 
 /// Whether a ring can be made on this host, as far as the kernel is concerned.
 pub fn supported() -> bool {
-    probe().is_ok_and(|features| NEEDED.iter().all(|needed| features.has(*needed)))
+    probe().is_ok_and(|features| features.missing().is_none())
 }

@@ -25,7 +25,7 @@ pub struct Stats {
     pub sends_refused: u64,
     /// Buffers that the caller holds.
     pub buffers_held: u64,
-    /// Connections that the ring knows.
+    /// Streams that the ring knows.
     pub connections: u64,
     /// Operations that the kernel has at work.
     pub in_flight: u64,

@@ -14,12 +14,11 @@ use crate::hotpath::probe::Features;
 type Flag = (Features, fn(&mut Builder) -> &mut Builder);
 
 /// The most dispensable first.
-const FLAGS: [Flag; 5] = [
+const FLAGS: [Flag; 4] = [
     (Features::DEFER_TASKRUN, |b| b.setup_defer_taskrun().setup_taskrun_flag()),
     (Features::SINGLE_ISSUER, |b| b.setup_single_issuer()),
     (Features::COOP_TASKRUN, |b| b.setup_coop_taskrun().setup_taskrun_flag()),
     (Features::SUBMIT_ALL, |b| b.setup_submit_all()),
-    (Features::CLAMP, |b| b.setup_clamp()),
 ];
 
 /// What only pays when one thread does everything.
