@@ -79,6 +79,7 @@ impl Server {
         let port = line.trim().strip_prefix("listening on 127.0.0.1:").and_then(|port| port.parse().ok());
         server.port =
             port.ok_or_else(|| format!("{} did not say where it listens, but {line:?}", command.join(" ")))?;
+        server.signal(libc::SIGSTOP);
         Ok(server)
     }
 
@@ -101,10 +102,23 @@ impl Server {
         Ok(rest)
     }
 
-    #[allow(unsafe_code)]
+    /// Lets it run while it is measured, and no longer: servers share a core.
+    fn awake<R>(&self, measure: impl FnOnce(&Self) -> R) -> R {
+        self.signal(libc::SIGCONT);
+        let result = measure(self);
+        self.signal(libc::SIGSTOP);
+        result
+    }
+
     fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+        self.signal(libc::SIGCONT);
+    }
+
+    #[allow(unsafe_code)]
+    fn signal(&self, signal: i32) {
         // SAFETY: kill touches no memory of ours, and the child was not waited for, so the number is still its own.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
+        unsafe { libc::kill(self.process.id() as i32, signal) };
     }
 }
 
@@ -271,13 +285,14 @@ impl<'a> Table<'a> {
         for round in 0..options.rounds {
             for turn in 0..rows.len() {
                 let row = (round + turn) % rows.len(); // nobody is always the first
-                samples[row].push(sample(&servers[row], load, connections, options.seconds)?);
+                samples[row].push(servers[row].awake(|server| sample(server, load, connections, options.seconds))?);
             }
         }
         let mut calls = Vec::new();
         for server in &servers {
-            let counts: Option<Vec<f64>> =
-                (0..options.rounds.min(3)).map(|_| system_calls(server, load, connections)).collect::<Result<_>>()?;
+            let counts: Option<Vec<f64>> = (0..options.rounds.min(3))
+                .map(|_| server.awake(|server| system_calls(server, load, connections)))
+                .collect::<Result<_>>()?;
             calls.push(counts.map(|counts| median(counts.into_iter())));
         }
         let table = Table { rows, samples, calls };
@@ -435,7 +450,7 @@ fn ruby(options: &Options, bars: &mut Bars) -> Result<()> {
     let mut counting = server(0);
     counting.push("--objects");
     let counting = Server::start(&counting)?;
-    Load::KeepAlive.run(counting.port, 100, options.seconds)?;
+    counting.awake(|server| Load::KeepAlive.run(server.port, 100, options.seconds))?;
     let said = counting.stop()?;
     let line = said.lines().find(|line| line.contains("objects per request")).unwrap_or_default();
     let objects = line.split_whitespace().find_map(|word| word.parse().ok());
