@@ -31,7 +31,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn complete(&mut self, event: Event) {
+    fn complete(&mut self, event: Event) {
         match event.token.purpose() {
             Some(Purpose::Wake) => self.on_wake(event),
             Some(Purpose::Alarm) => self.alarm = None,
@@ -54,7 +54,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn on_accept(&mut self, slot: Slot, event: Event) {
+    fn on_accept(&mut self, slot: Slot, event: Event) {
         let more = self.note_inbound_answer(slot, event);
         let listener = self.connections[slot].fd;
         let (open, wanted) = (self.connections[slot].is_open(), self.connections[slot].inbound.wanted);
@@ -95,7 +95,7 @@ impl Ring {
     }
 
     /// Starts the generation of a number that was just accepted, in place of any that had it.
-    pub(super) fn succeed(&mut self, fd: RawFd) -> Result<()> {
+    fn succeed(&mut self, fd: RawFd) -> Result<()> {
         if let Some(old) = self.connections.find(fd) {
             if self.connections[old].close == Step::Flying {
                 self.tell_closed(old, 0); // it is closed, the number is back: only the answer is late
@@ -108,7 +108,7 @@ impl Ring {
         Ok(())
     }
 
-    pub(super) fn on_receive(&mut self, slot: Slot, event: Event) {
+    fn on_receive(&mut self, slot: Slot, event: Event) {
         let buffer = event.buffer();
         let more = self.note_inbound_answer(slot, event);
         let connection = &mut self.connections[slot];
@@ -167,7 +167,7 @@ impl Ring {
     }
 
     /// What every answer to an accept or a receive means for its being armed; whether it goes on.
-    pub(super) fn note_inbound_answer(&mut self, slot: Slot, event: Event) -> bool {
+    fn note_inbound_answer(&mut self, slot: Slot, event: Event) -> bool {
         let more = event.more();
         if !more {
             let inbound = &mut self.connections[slot].inbound;
@@ -183,7 +183,7 @@ impl Ring {
 
     /// Whether the caller is to expect more of this accept or receive: until it is cancelled, it goes on by itself; a
     /// cancelled one until the kernel has answered that.
-    pub(super) fn goes_on(&mut self, slot: Slot, more: bool) -> u32 {
+    fn goes_on(&mut self, slot: Slot, more: bool) -> u32 {
         let inbound = &mut self.connections[slot].inbound;
         if !more && inbound.tell_cancel && !inbound.wanted {
             inbound.tell_cancel = false; // faster than its cancellation, and so the last word
@@ -191,7 +191,7 @@ impl Ring {
         if inbound.wanted || inbound.tell_cancel { F_MORE } else { 0 }
     }
 
-    pub(super) fn on_inbound_cancelled(&mut self, slot: Slot) {
+    fn on_inbound_cancelled(&mut self, slot: Slot) {
         if std::mem::take(&mut self.connections[slot].inbound.tell_cancel) {
             self.tell_cancelled(slot);
         }
@@ -204,7 +204,7 @@ impl Ring {
         self.tell_of(slot, told, false);
     }
 
-    pub(super) fn on_send(&mut self, slot: Slot, result: i32) {
+    fn on_send(&mut self, slot: Slot, result: i32) {
         let connection = &mut self.connections[slot];
         let asked = std::mem::take(&mut connection.flying);
         connection.send = Step::Idle;
@@ -240,7 +240,7 @@ impl Ring {
     }
 
     /// A send failed: whatever is queued behind it fails with it.
-    pub(super) fn fail_sends(&mut self, slot: Slot, errno: i32) {
+    fn fail_sends(&mut self, slot: Slot, errno: i32) {
         self.connections[slot].send_error = errno;
         self.connections[slot].shutdown_result = -errno;
         while let Some(report) = self.outbox.fail(&mut self.connections[slot].queue) {
@@ -266,7 +266,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn report_send(&mut self, slot: Slot, report: Report, result: i64) {
+    fn report_send(&mut self, slot: Slot, report: Report, result: i64) {
         if report.release >= 0 {
             let id = self.buffers.end_loan(report.release as u16);
             self.backend.give_buffer(&self.buffers, id);
@@ -281,7 +281,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn on_connect(&mut self, slot: Slot, result: i32) {
+    fn on_connect(&mut self, slot: Slot, result: i32) {
         let connection = &mut self.connections[slot];
         if -result == libc::ECANCELED && !connection.connect_cancelling {
             // The thread that had submitted it is gone, not the attempt.
@@ -304,7 +304,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn on_close(&mut self, slot: Slot, result: i32) {
+    fn on_close(&mut self, slot: Slot, result: i32) {
         if self.connections[slot].ended {
             self.connections[slot].close = Step::Done; // told already
         } else if -result == libc::ECANCELED {
@@ -317,7 +317,7 @@ impl Ring {
         self.wake_resting();
     }
 
-    pub(super) fn tell_closed(&mut self, slot: Slot, result: i32) {
+    fn tell_closed(&mut self, slot: Slot, result: i32) {
         let connection = &self.connections[slot];
         let result = if result == 0 { connection.close_result } else { result };
         let told = Completion::new(OpKind::Close, connection.fd, result.into());
@@ -325,7 +325,7 @@ impl Ring {
         self.end(slot);
     }
 
-    pub(super) fn on_cancel_failed(&mut self, slot: Slot, purpose: Purpose, result: i32) {
+    fn on_cancel_failed(&mut self, slot: Slot, purpose: Purpose, result: i32) {
         // Not found: its answer is under way. Too late to stop it: its answer comes soon, or it is asked again.
         if -result == libc::EALREADY {
             let connection = &mut self.connections[slot];
@@ -345,7 +345,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn on_wake(&mut self, event: Event) {
+    fn on_wake(&mut self, event: Event) {
         if !event.more() {
             self.watching = false;
             self.start_watching();
