@@ -99,6 +99,9 @@ pub(super) struct Connection {
     /// What OP_SHUTDOWN is going to say: whether all that was to be sent before was sent.
     pub(super) shutdown_result: i32,
     pub(super) close: Step,
+    /// The close is chained to the send that flies; if that is sent whole, the answer to the close stands for both,
+    /// else the answer to the send does.
+    pub(super) chained: bool,
     /// What OP_CLOSE is going to say.
     pub(super) close_result: i32,
     pub(super) close_timer: Option<TimerId>,
@@ -132,6 +135,7 @@ impl Connection {
             shutdown: Step::Idle,
             shutdown_result: 0,
             close: Step::Idle,
+            chained: false,
             close_result: 0,
             close_timer: None,
             idle: 0,

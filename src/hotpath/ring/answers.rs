@@ -98,6 +98,7 @@ impl Ring {
     fn succeed(&mut self, fd: RawFd) -> Result<()> {
         if let Some(old) = self.connections.find(fd) {
             if self.connections[old].close == Step::Flying {
+                self.finish_chain(old);
                 self.tell_closed(old, 0); // it is closed, the number is back: only the answer is late
             } else {
                 self.end(old);
@@ -207,6 +208,9 @@ impl Ring {
     fn on_send(&mut self, slot: Slot, result: i32) {
         let connection = &mut self.connections[slot];
         let asked = std::mem::take(&mut connection.flying);
+        if std::mem::take(&mut connection.chained) {
+            connection.close = Step::Wanted; // it was not sent whole, and so the close was not tried
+        }
         connection.send = Step::Idle;
         connection.send_cancelling = false;
         match result {
@@ -305,6 +309,7 @@ impl Ring {
     }
 
     fn on_close(&mut self, slot: Slot, result: i32) {
+        self.finish_chain(slot);
         if self.connections[slot].ended {
             self.connections[slot].close = Step::Done; // told already
         } else if -result == libc::ECANCELED {
@@ -315,6 +320,15 @@ impl Ring {
             self.connections[slot].close = Step::Done;
         }
         self.wake_resting();
+    }
+
+    /// A close was tried that was chained to a send: so that was sent whole, and nothing else is going to say so.
+    fn finish_chain(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if std::mem::take(&mut connection.chained) {
+            let sent = connection.flying as i32;
+            self.on_send(slot, sent);
+        }
     }
 
     fn tell_closed(&mut self, slot: Slot, result: i32) {

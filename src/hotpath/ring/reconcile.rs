@@ -123,10 +123,14 @@ impl Ring {
         let mut segments = [Segment::new(std::ptr::null(), 0); MAX_SEGMENTS];
         let connection = &mut self.connections[slot];
         let (count, bytes) = self.outbox.gather(&connection.queue, &mut segments);
-        let last =
-            connection.close == Step::Wanted && connection.shutdown != Step::Wanted && bytes == connection.queue.bytes;
+        // Not where the thread that submits them may end between the two.
+        let last = connection.close == Step::Wanted
+            && connection.shutdown != Step::Wanted
+            && bytes == connection.queue.bytes
+            && !self.options.any_thread;
         connection.send = Step::Flying;
         connection.flying = bytes;
+        connection.chained = last;
         let fd = connection.fd;
         // Nothing is to be told or done when this is sent, unless it fails.
         let idle = connection.queue.loud == 0 && bytes == connection.queue.bytes && connection.shutdown != Step::Wanted;

@@ -172,13 +172,14 @@ impl Uring {
     }
 
     /// Sends the segments, whose bytes stay in place until the answer; at least one, at most [`MAX_SEGMENTS`].
-    /// `chained`: the next operation runs only if all of it was sent, else it is answered with ECANCELED.
+    /// `chained`: the next operation runs only if all of it was sent; then that is answered and this is not, else this
+    /// is and that is not (the kernel leaves out what follows a failure that was to be silent).
     pub(super) fn send(&mut self, token: Token, fd: RawFd, segments: &[Segment], chained: bool) {
         let entry = match segments {
             [one] => opcode::Send::new(Fd(fd), one.base(), one.len() as u32).flags(SEND_FLAGS).build(),
             many => opcode::SendMsg::new(Fd(fd), self.gather(many)).flags(SEND_FLAGS as u32).build(),
         };
-        self.push(token, if chained { entry.flags(Flags::IO_LINK) } else { entry });
+        self.push(token, if chained { entry.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS) } else { entry });
     }
 
     /// The answer to the operation just queued is going to be prompt, and nothing depends on it.
