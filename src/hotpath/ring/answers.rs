@@ -247,6 +247,10 @@ impl Ring {
     fn fail_sends(&mut self, slot: Slot, errno: i32) {
         self.connections[slot].send_error = errno;
         self.connections[slot].shutdown_result = -errno;
+        self.empty_queue(slot, errno);
+    }
+
+    fn empty_queue(&mut self, slot: Slot, errno: i32) {
         while let Some(report) = self.outbox.fail(&mut self.connections[slot].queue) {
             self.report_send(slot, report, -i64::from(errno));
         }
@@ -265,9 +269,7 @@ impl Ring {
         if !connection.queue.is_empty() {
             connection.shutdown_result = -libc::ECANCELED;
         }
-        while let Some(report) = self.outbox.fail(&mut self.connections[slot].queue) {
-            self.report_send(slot, report, -i64::from(libc::ECANCELED));
-        }
+        self.empty_queue(slot, libc::ECANCELED);
     }
 
     fn report_send(&mut self, slot: Slot, report: Report, result: i64) {

@@ -174,11 +174,10 @@ impl Ring {
                 break; // a signal, or the end of the time
             }
             self.settle(); // what the answers so far have made necessary
-            // The kernel is only ever asked for one: the answers before the last may need something done, too.
-            let missing = usize::from(self.ready.len() < want);
+            // The kernel is only ever asked for one: the answers before the last may need something done, too. And for
+            // none while there are buffers for those who wait for them: some have nothing to fill them with.
+            let missing = usize::from(self.ready.len() < want && !self.can_feed());
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
-            // Not to sleep while there are buffers for those who wait for them: some have nothing to fill them with.
-            let missing = if self.can_feed() { 0 } else { missing };
             entered = Some(self.backend.enter(missing, left)?);
             let had = self.ready.len();
             self.harvest(out.len());
