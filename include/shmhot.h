@@ -10,5 +10,6 @@
 
 #include "shmhot/status.h"
 #include "shmhot/hotpath.h"
+#include "shmhot/vmclock.h"
 
 #endif  /* SHMHOT_H */

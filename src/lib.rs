@@ -3,6 +3,8 @@
 //! ```text
 //! abi      the C floor: converts, calls, converts back (feature `capi`)
 //! hotpath  a socket ring on io_uring
+//! vmclock  the hypervisor's clock, and time with a bound
+//! shm      what shared memory stands on: mappings, words, seqlock
 //! sys      the few system calls that no crate gives us
 //! ```
 //!
@@ -15,6 +17,10 @@
 pub mod abi;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+mod shm;
 pub mod status;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 mod sys;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod vmclock;

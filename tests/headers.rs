@@ -1,7 +1,7 @@
 //! `include/` is generated from the sources. `make headers` writes it anew; these tests compare, and compile what is
 //! there as C programmers of all kinds would.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,18 @@ this header. Each thread keeps a sentence about its last failure: shmhot_last_er
 
 Operations are queued; hotpath_wait() hands all of them to the kernel in one system call and brings back
 completions. docs/hotpath.md is the guide, this header the contract.",
+    },
+    Header {
+        path: "include/shmhot/vmclock.h",
+        guard: "SHMHOT_VMCLOCK_H",
+        sources: &["src/abi/vmclock.rs", "src/vmclock/page.rs", "src/vmclock/time.rs"],
+        system_includes: &["stddef.h", "stdint.h"],
+        includes: &["status.h"],
+        rename: &[("Snapshot", "vmclock_snapshot_t"), ("Time", "vmclock_time_t")],
+        introduction: "shmhot/vmclock.h: the hypervisor's clock page, and time with an error bound.
+
+The page is that of UAPI.13 and of the kernel's linux/vmclock-abi.h, which may be included beside this header.
+docs/vmclock.md is the guide, this header the contract.",
     },
 ];
 
@@ -93,7 +105,7 @@ fn generate(header: &Header) -> String {
         .fold(Builder::new().with_config(config), |builder, source| builder.with_src(root().join(source)));
     let mut text = Vec::new();
     builder.generate().unwrap_or_else(|error| panic!("{}: {error}", header.path)).write(&mut text);
-    tidy(&String::from_utf8(text).expect("the sources are UTF-8"))
+    tidy(&String::from_utf8(text).expect("the sources are UTF-8"), &hexadecimal(header))
 }
 
 fn umbrella() -> String {
@@ -114,8 +126,8 @@ fn opening(source: &str, introduction: &str) -> String {
 }
 
 /// What cbindgen leaves to wish for: no Markdown headings, short comments on one line, and constants that keep their
-/// sign and width in any expression.
-fn tidy(text: &str) -> String {
+/// sign, width and spelling in any expression.
+fn tidy(text: &str, hexadecimal: &BTreeMap<String, String>) -> String {
     let text = text.replace(" * # Safety\n * ", " * Safety: ").replace(" *\n * Safety: ring is NULL or a ring.\n", "");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     let mut out = String::new();
@@ -125,7 +137,7 @@ fn tidy(text: &str) -> String {
         if line.is_empty() && out.ends_with("\n\n") {
             continue;
         }
-        out += &constant(line).unwrap_or_else(|| (*line).to_owned());
+        out += &constant(line, hexadecimal).unwrap_or_else(|| (*line).to_owned());
         if let ("/**", [words, end, after @ ..]) = (line.trim_start(), rest)
             && end.trim_start() == "*/"
         {
@@ -148,10 +160,17 @@ fn public_names(header: &Header) -> Vec<String> {
         .collect()
 }
 
-fn constant(line: &str) -> Option<String> {
+/// The small constants that a header's sources write in hexadecimal, such as `0xff`.
+fn hexadecimal(header: &Header) -> BTreeMap<String, String> {
+    let sources: String = header.sources.iter().map(|source| read(source)).collect();
+    let constants = sources.lines().filter_map(|line| line.strip_prefix("pub const ")?.split_once(": u8 = 0x"));
+    constants.map(|(name, digits)| (name.to_owned(), format!("0x{}", digits.trim_end_matches(';')))).collect()
+}
+
+fn constant(line: &str, hexadecimal: &BTreeMap<String, String>) -> Option<String> {
     let (name, value) = line.strip_prefix("#define ")?.split_once(' ')?;
-    if let Some(bit) = value.strip_prefix("(1 << ") {
-        return Some(format!("#define {name} (1u << {bit}"));
+    if let Some(literal) = hexadecimal.get(name) {
+        return Some(format!("#define {name} {literal}"));
     }
     match value.parse::<i64>().ok()? {
         value if value < 0 => Some(format!("#define {name} ({value})")),
@@ -210,7 +229,7 @@ fn only_our_names_are_declared() {
 }
 
 fn is_ours(name: &str) -> bool {
-    ["shmhot_", "SHMHOT_", "hotpath_", "HOTPATH_"].iter().any(|prefix| name.starts_with(prefix))
+    ["shmhot_", "SHMHOT_", "hotpath_", "HOTPATH_", "vmclock_", "VMCLOCK_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[test]

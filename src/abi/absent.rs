@@ -77,6 +77,21 @@ absent! {
     hotpath_is_healthy,
     hotpath_force_unhealthy,
     hotpath_backend,
+    vmclock_open,
+    vmclock_open_with,
+    vmclock_close,
+    vmclock_snapshot,
+    vmclock_now,
+    vmclock_time_at,
+    vmclock_wait,
+    vmclock_wait_until_past,
+    vmclock_writer_create,
+    vmclock_writer_write,
+    vmclock_writer_close,
+    vmclock_writer_remove,
+    vmclock_calibrator_create,
+    vmclock_calibrator_measure,
+    vmclock_calibrator_close,
 }
 
 /// 0.

@@ -10,6 +10,8 @@ pub mod absent;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
 pub mod status;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod vmclock;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write};
@@ -246,7 +248,8 @@ mod tests {
             let mut names: Vec<_> =
                 source.split(before).skip(1).filter_map(|rest| rest.split([',', '(']).next()).collect();
             names.retain(|name| {
-                name.starts_with("hotpath_") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                ["hotpath_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
+                    && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             });
             names.sort_unstable();
             names
@@ -255,6 +258,7 @@ mod tests {
         let mut answered = names(here, "\n    ");
         answered.push("hotpath_supported");
         answered.sort_unstable();
-        assert_eq!(answered, names(include_str!("hotpath.rs"), "extern \"C\" fn "));
+        let systems = concat!(include_str!("hotpath.rs"), include_str!("vmclock.rs"));
+        assert_eq!(answered, names(systems, "extern \"C\" fn "));
     }
 }

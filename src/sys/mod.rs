@@ -2,15 +2,22 @@
 #![allow(unsafe_code)]
 
 mod clock;
+pub(crate) mod counter;
 mod eventfd;
+mod file;
 mod fork;
+mod kernel_clock;
+mod poll;
 mod region;
 mod socket;
 mod thread;
 
 pub(crate) use clock::Clock;
 pub(crate) use eventfd::EventFd;
+pub(crate) use file::{link_open_file, lock};
 pub(crate) use fork::process_epoch;
+pub(crate) use kernel_clock::{Discipline, tai_clock};
+pub(crate) use poll::{Polled, poll};
 pub(crate) use region::Region;
 pub(crate) use socket::{close, is_open, shutdown_write};
 pub(crate) use thread::thread_number;

@@ -1,0 +1,56 @@
+//! A part of a file in this process's address space.
+
+use std::io;
+use std::ops::Deref;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::segment::Segment;
+use super::words::Words;
+
+/// Words of a file, shared with whoever else has it open.
+///
+/// Made only when the file is long enough. If somebody cuts the file afterwards, touching what is gone is SIGBUS, which no
+/// library can prevent; [`super::FileWords`] is the way to read such files.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    words: Words,
+    /// Keeps the memory; dropped last.
+    _raw: MmapRaw,
+}
+
+/// What the words are mapped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl Mapping {
+    /// Maps `len` words from `offset`, which need not be that of a page, but a multiple of 8.
+    pub(crate) fn new(segment: &Segment, offset: u64, len: usize, access: Access) -> io::Result<Self> {
+        let bytes = len as u64 * 8;
+        let there = segment.len()?.saturating_sub(offset);
+        if bytes > there || !offset.is_multiple_of(8) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let mut options = MmapOptions::new();
+        let options = options.offset(offset).len(len * 8);
+        let raw = match access {
+            Access::Read => options.map_raw_read_only(segment.file()),
+            Access::Write => options.map_raw(segment.file()),
+        }?;
+        // SAFETY: `raw` is as long as asked, aligned as `offset` is within a page, and stays as long as `words`. Only
+        // who has asked for `Access::Write` stores.
+        let words = unsafe { Words::new(raw.as_ptr().cast(), len) };
+        Ok(Self { words, _raw: raw })
+    }
+}
+
+impl Deref for Mapping {
+    type Target = Words;
+
+    fn deref(&self) -> &Words {
+        &self.words
+    }
+}

@@ -1,0 +1,38 @@
+//! A wait that has an end: first busy, then polite.
+
+use std::time::{Duration, Instant};
+
+/// Attempts before the clock is looked at: what is under way on another processor ends within these.
+const BUSY: u32 = 64;
+/// How long to go on with attempts and yields before sleeping between them.
+const POLITE: Duration = Duration::from_micros(200);
+const NAP: Duration = Duration::from_micros(50);
+
+/// Counts the attempts of a loop that waits for another process.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Duration,
+    attempts: u32,
+    begin: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, attempts: 0, begin: None }
+    }
+
+    /// To be called after an attempt that failed: pauses, or says that it was the last one.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.attempts += 1;
+        if self.attempts < BUSY {
+            std::hint::spin_loop();
+            return false;
+        }
+        match self.begin.get_or_insert_with(Instant::now).elapsed() {
+            waited if waited >= self.limit => return true,
+            waited if waited < POLITE => std::thread::yield_now(), // the other may be waiting for this processor
+            _ => std::thread::sleep(NAP),
+        }
+        false
+    }
+}

@@ -1,0 +1,135 @@
+//! Files that processes share: made whole, opened without surprises, measured before they are trusted.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{Ordering, fence};
+
+use super::words::{Fence, ReadWords};
+use crate::sys;
+
+/// Bytes of a device that can be mapped: it does not say, and gives a page.
+const DEVICE_LEN: u64 = 4096;
+
+/// An open file, or a device of memory.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    file: File,
+    is_device: bool,
+}
+
+impl Segment {
+    /// Opens what is there for reading. What can hold no memory, such as a directory or a FIFO, is `EINVAL`.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Self::open_with(OpenOptions::new().read(true), path, 0)
+    }
+
+    /// The same for reading and writing; a link is not followed.
+    pub(crate) fn open_writable(path: &Path) -> io::Result<Self> {
+        Self::open_with(OpenOptions::new().read(true).write(true), path, libc::O_NOFOLLOW)
+    }
+
+    fn open_with(options: &mut OpenOptions, path: &Path, flags: i32) -> io::Result<Self> {
+        // O_NONBLOCK: opening a FIFO would wait for its other end.
+        let file = options.custom_flags(flags | libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_char_device() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(Self { file, is_device: kind.is_char_device() })
+    }
+
+    /// Makes a file that appears under its name with this content, locked, or not at all.
+    ///
+    /// `AlreadyExists` when something has the name, be it a link that leads nowhere.
+    pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let nameless = OpenOptions::new().read(true).write(true).mode(0o0).custom_flags(libc::O_TMPFILE).open(folder);
+        match nameless {
+            Ok(file) => {
+                let segment = Self { file, is_device: false };
+                segment.fill(mode, content)?;
+                sys::link_open_file(&segment.file, path)?;
+                Ok(segment)
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+                Self::create_by_another_name(path, mode, content)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// For file systems without nameless files. Killed in here, it leaves a file with a dot before its name.
+    fn create_by_another_name(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
+        let other = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o0).open(&other)?;
+        let segment = Self { file, is_device: false };
+        let made = segment.fill(mode, content).and_then(|()| std::fs::hard_link(&other, path));
+        std::fs::remove_file(&other)?;
+        made.map(|()| segment)
+    }
+
+    fn fill(&self, mode: u32, content: &[u8]) -> io::Result<()> {
+        (&self.file).write_all(content)?; // and so a full disk shows now, not as SIGBUS later
+        self.file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask
+        self.lock()
+    }
+
+    /// Locks it until this process, and all that it has forked, have closed it. `WouldBlock` when another one has.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        sys::lock(&self.file)
+    }
+
+    /// Whether this is the file that the path names.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        match std::fs::symlink_metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that can be mapped or read at the moment.
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        if self.is_device { Ok(DEVICE_LEN) } else { Ok(self.file.metadata()?.len()) }
+    }
+
+    pub(crate) fn is_device(&self) -> bool {
+        self.is_device
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl AsRawFd for Segment {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Words of a file that are read by system calls: if the file was cut, a load is `UnexpectedEof`.
+#[derive(Debug)]
+pub(crate) struct FileWords<'a>(pub(crate) &'a Segment);
+
+impl ReadWords for FileWords<'_> {
+    type Error = io::Error;
+
+    fn load<const N: usize>(&self, at: usize) -> io::Result<[u64; N]> {
+        let mut bytes = [[0u8; 8]; N];
+        self.0.file.read_exact_at(bytes.as_flattened_mut(), at as u64 * 8)?;
+        Ok(bytes.map(u64::from_ne_bytes))
+    }
+
+    fn acquire(&self, _: Fence) {
+        fence(Ordering::Acquire);
+    }
+}

@@ -1,0 +1,305 @@
+//! A page that is open for reading.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Result};
+use super::page::{
+    BODY, FULL_SIZE, MAGIC, MIN_SIZE, MIN_WORDS, Snapshot, VERSION, VMCLOCK_COUNTER_ARM_VCNT, VMCLOCK_COUNTER_INVALID,
+    VMCLOCK_COUNTER_X86_TSC, VMCLOCK_FLAG_NOTIFICATION_PRESENT, VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS,
+};
+use super::time::{Time, VMCLOCK_HAS_MAXERROR};
+use crate::shm::{Access, FileWords, Mapping, Patience, Plain, ReadWords, Segment, seqlock};
+use crate::sys::counter::{self, Counter};
+use crate::sys::{Polled, poll};
+
+/// How a page is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Reads the file by system calls instead of a mapping, so that a file which somebody cuts is an error and not a
+    /// SIGBUS.
+    pub checked: bool,
+    /// How often a wait looks at a page whose device does not notify.
+    pub interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { checked: false, interval: Duration::from_millis(1) }
+    }
+}
+
+/// A page that is open for reading. Any number of threads may use it at once, and the children of a fork, too.
+#[derive(Debug)]
+pub struct Clock {
+    segment: Segment,
+    /// `None` for a checked clock.
+    mapping: Option<Mapping>,
+    /// The page ends with a generation counter.
+    is_full: bool,
+    interval: Duration,
+}
+
+/// Calls a generic function with whichever memory it is.
+macro_rules! with {
+    ($clock:expr, $memory:ident => $call:expr) => {
+        match &$clock.mapping {
+            Some(mapping) => {
+                let $memory = &**mapping;
+                $call
+            }
+            None => {
+                let $memory = &FileWords(&$clock.segment);
+                $call
+            }
+        }
+    };
+}
+
+/// How long an update may take: as the kernel's driver has it.
+const UPDATE: Duration = Duration::from_millis(100);
+/// How long a wait trusts that a notification comes, or that a page does not get better.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A sleep that is this short is not worth its imprecision.
+const SPIN: Duration = Duration::from_micros(100);
+
+/// Words of the page.
+const WORD: usize = 8;
+const HEADER: usize = 0;
+const BLOCK: usize = BODY / WORD;
+const FLAGS: usize = 0x18 / WORD;
+
+impl Clock {
+    /// The kernel's first clock device.
+    pub const DEFAULT_PATH: &str = "/dev/vmclock0";
+
+    /// Opens a device, a file, or POSIX shared memory by its path.
+    ///
+    /// [`Error::File`] with what opening ends with, or `EINVAL` for what holds no memory; [`Error::Malformed`] and
+    /// [`Error::Version`] for what holds no page.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        let segment = Segment::open(path).map_err(Error::file("open", path))?;
+        let len = segment.len().map_err(Error::file("fstat", path))?;
+        check_length(path, len)?;
+        let words = if len >= FULL_SIZE as u64 { FULL_SIZE } else { MIN_SIZE } / WORD;
+        let mapping = match options.checked {
+            true => None,
+            false => Some(Mapping::new(&segment, 0, words, Access::Read).map_err(Error::file("mmap", path))?),
+        };
+        let mut clock = Self { segment, mapping, is_full: false, interval: options.interval };
+        let [header, first] = with!(clock, memory => memory.load(HEADER).map_err(Stop::from))?;
+        // A device has more than the page of it that can be mapped.
+        let limit = if clock.segment.is_device() { u64::MAX } else { len };
+        clock.is_full = check_header(path, header, limit)? >= FULL_SIZE as u64;
+        check_version(first).map_err(|error| Error::malformed(path, error.to_string()))?;
+        Ok(clock)
+    }
+
+    /// The page as it was between two updates.
+    ///
+    /// [`Error::Stuck`] when an update has not ended within 100 ms; [`Error::Version`]; [`Error::Cut`] of a checked
+    /// clock.
+    #[inline]
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.read(|| ())?.0)
+    }
+
+    /// The time, from the page and the counter of this processor.
+    ///
+    /// [`Error::NoTime`], [`Error::Range`], and as [`Clock::snapshot`].
+    #[inline]
+    pub fn now(&self) -> Result<Time> {
+        let (page, counter_value) = self.read(counter::read)?;
+        check_counter(&page)?;
+        Time::at(&page, counter_value)
+    }
+
+    /// Waits until the page is another one than that of `last_seq`: `false` when the time is over or a signal came.
+    pub fn wait(&self, last_seq: u32, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = Deadline::new(timeout);
+        loop {
+            let [first] = with!(self, memory => memory.load(BLOCK).map_err(Stop::from))?;
+            check_version(first)?;
+            let sequence = seqlock::sequence(first);
+            if sequence != last_seq && sequence.is_multiple_of(2) {
+                return Ok(true);
+            }
+            let left = deadline.left();
+            if left.is_zero() || !self.pause(left)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Waits until a time of the page's type is certainly over: `false` when `timeout` is, or a signal came.
+    ///
+    /// [`Error::NoBound`], and as [`Clock::now`].
+    pub fn wait_until_past(&self, time_ns: i64, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = Deadline::new(timeout);
+        let mut patience = Patience::new(Duration::MAX);
+        loop {
+            let now = self.now()?;
+            if now.valid & VMCLOCK_HAS_MAXERROR == 0 {
+                return Err(Error::NoBound);
+            }
+            if now.earliest_ns > time_ns {
+                return Ok(true);
+            }
+            let left = deadline.left();
+            if left.is_zero() {
+                return Ok(false);
+            }
+            // A page may get better meanwhile, so a long sleep is taken in parts.
+            let ahead = Duration::from_nanos(time_ns.abs_diff(now.earliest_ns));
+            let nap = ahead.saturating_sub(SPIN).min(left).min(LOOK_AGAIN);
+            if nap.is_zero() {
+                patience.is_over();
+            } else if poll(None, nap) == Polled::Interrupted {
+                return Ok(false);
+            }
+        }
+    }
+
+    #[inline]
+    fn read<T>(&self, between: impl FnMut() -> T) -> Result<(Snapshot, T)> {
+        let (mut words, value) = if self.is_full {
+            with!(self, memory => read::<WORDS, _, _>(memory, between))?
+        } else {
+            let (short, value) = with!(self, memory => read::<MIN_WORDS, _, _>(memory, between))?;
+            let mut words = [0; WORDS];
+            words[..MIN_WORDS].copy_from_slice(&short);
+            (words, value)
+        };
+        check_version(words[0])?;
+        if words[FLAGS - BLOCK] & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
+            words[WORDS - 1] = 0;
+        }
+        Ok((Snapshot::from_words(words), value))
+    }
+
+    /// Waits for a notification, or a while; `false` when a signal came.
+    fn pause(&self, left: Duration) -> Result<bool> {
+        if self.segment.is_device() {
+            let [flags] = with!(self, memory => memory.load(FLAGS).map_err(Stop::from))?;
+            if flags & VMCLOCK_FLAG_NOTIFICATION_PRESENT != 0 {
+                match poll(Some(self.segment.as_raw_fd()), left.min(LOOK_AGAIN)) {
+                    Polled::Readable => {
+                        // Only reading makes the device quiet again. What it gives is read anew from the mapping.
+                        let _ = self.segment.file().read_at(&mut [0; WORD], BODY as u64);
+                        return Ok(true);
+                    }
+                    Polled::Elapsed => return Ok(true),
+                    Polled::Interrupted => return Ok(false),
+                    Polled::HungUp => {} // an old driver: look at intervals
+                }
+            }
+        }
+        Ok(poll(None, left.min(self.interval)) != Polled::Interrupted)
+    }
+}
+
+#[inline]
+fn read<const N: usize, M: ReadWords, T>(memory: &M, mut between: impl FnMut() -> T) -> Result<([u64; N], T)>
+where
+    Stop: From<M::Error>,
+{
+    let mut patience = Patience::new(UPDATE);
+    loop {
+        if let Some(whole) = seqlock::try_read(memory, BLOCK, &mut between).map_err(Stop::from)? {
+            return Ok(whole);
+        }
+        if patience.is_over() {
+            return Err(Error::Stuck);
+        }
+    }
+}
+
+/// A load that failed.
+struct Stop(io::Error);
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<std::convert::Infallible> for Stop {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<Stop> for Error {
+    fn from(Stop(error): Stop) -> Self {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Self::Cut,
+            _ => Self::system("pread")(error),
+        }
+    }
+}
+
+/// A moment, or never.
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn new(timeout: Option<Duration>) -> Self {
+        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    fn left(&self) -> Duration {
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// The length of a file, if it can hold a page.
+pub(super) fn check_length(path: &Path, len: u64) -> Result<u64> {
+    if len < MIN_SIZE as u64 {
+        return Err(Error::malformed(path, format!("{len} bytes cannot hold a clock page, which has {MIN_SIZE}")));
+    }
+    Ok(len)
+}
+
+/// The size of the region, as the first word of the page tells it.
+pub(super) fn check_header(path: &Path, header: u64, limit: u64) -> Result<u64> {
+    let (magic, size) = (header as u32, header >> 32);
+    if magic != MAGIC {
+        let why = format!("no clock page: it begins with {magic:#010x}, and not with {MAGIC:#010x} (\"VCLK\")");
+        return Err(Error::malformed(path, why));
+    }
+    if size < MIN_SIZE as u64 {
+        return Err(Error::malformed(path, format!("it says that it has {size} bytes, and a page has {MIN_SIZE}")));
+    }
+    if size > limit {
+        return Err(Error::malformed(path, format!("it says that it has {size} bytes, and has {limit}")));
+    }
+    Ok(size)
+}
+
+/// The version in the first word of the block.
+#[inline]
+pub(super) fn check_version(first: u64) -> Result<()> {
+    match first as u16 {
+        VERSION => Ok(()),
+        version => Err(Error::Version(version)),
+    }
+}
+
+#[inline]
+fn check_counter(page: &Snapshot) -> Result<()> {
+    let ours = match counter::COUNTER {
+        Some(Counter::X86Tsc) => VMCLOCK_COUNTER_X86_TSC,
+        Some(Counter::ArmVcnt) => VMCLOCK_COUNTER_ARM_VCNT,
+        None => VMCLOCK_COUNTER_INVALID,
+    };
+    if page.counter_id == ours || page.counter_id == VMCLOCK_COUNTER_INVALID {
+        return Ok(()); // of the latter, `Time::at` tells
+    }
+    Err(Error::NoTime(match page.counter_id {
+        VMCLOCK_COUNTER_ARM_VCNT => "it counts by CNTVCT_EL0, which this processor does not have".into(),
+        VMCLOCK_COUNTER_X86_TSC => "it counts by the TSC, which this processor does not have".into(),
+        other => format!("its counter, {other}, has no meaning"),
+    }))
+}
