@@ -10,6 +10,8 @@
 #![allow(unsafe_code)]
 
 mod mapping;
+#[cfg(test)]
+mod model;
 mod patience;
 mod segment;
 pub(crate) mod seqlock;
@@ -18,4 +20,6 @@ mod words;
 pub(crate) use mapping::{Access, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
+#[cfg(test)]
+pub(crate) use words::{Fence, WriteWords};
 pub(crate) use words::{Plain, ReadWords};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Attempts before the clock is looked at: what is under way on another processor ends within these.
-const BUSY: u32 = 64;
-/// How long to go on with attempts and yields before sleeping between them.
+/// Attempts, without a pause that would miss chances, before the clock is looked at: some 20 microseconds of a seqlock.
+const BUSY: u32 = 1000;
+/// How long to go on with attempts and yields before sleeping between rounds of them.
 const POLITE: Duration = Duration::from_micros(200);
 const NAP: Duration = Duration::from_micros(50);
 
@@ -21,13 +21,15 @@ impl Patience {
         Self { limit, attempts: 0, begin: None }
     }
 
-    /// To be called after an attempt that failed: pauses, or says that it was the last one.
+    /// To be called after an attempt that failed: pauses now and then, or says that it was the last one.
+    #[inline]
     pub(crate) fn is_over(&mut self) -> bool {
-        self.attempts += 1;
-        if self.attempts < BUSY {
-            std::hint::spin_loop();
-            return false;
-        }
+        self.attempts = self.attempts.wrapping_add(1);
+        self.attempts.is_multiple_of(BUSY) && self.pause()
+    }
+
+    #[cold]
+    fn pause(&mut self) -> bool {
         match self.begin.get_or_insert_with(Instant::now).elapsed() {
             waited if waited >= self.limit => return true,
             waited if waited < POLITE => std::thread::yield_now(), // the other may be waiting for this processor

@@ -165,13 +165,11 @@ impl Clock {
 
     #[inline]
     fn read<T>(&self, between: impl FnMut() -> T) -> Result<(Snapshot, T)> {
-        let (mut words, value) = if self.is_full {
-            with!(self, memory => read::<WORDS, _, _>(memory, between))?
+        let mut words = [0; WORDS];
+        let value = if self.is_full {
+            with!(self, memory => read::<{ WORDS - 1 }, _, _>(memory, &mut words, between))?
         } else {
-            let (short, value) = with!(self, memory => read::<MIN_WORDS, _, _>(memory, between))?;
-            let mut words = [0; WORDS];
-            words[..MIN_WORDS].copy_from_slice(&short);
-            (words, value)
+            with!(self, memory => read::<{ MIN_WORDS - 1 }, _, _>(memory, &mut words, between))?
         };
         check_version(words[0])?;
         if words[FLAGS - BLOCK] & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
@@ -202,14 +200,20 @@ impl Clock {
 }
 
 #[inline]
-fn read<const N: usize, M: ReadWords, T>(memory: &M, mut between: impl FnMut() -> T) -> Result<([u64; N], T)>
+fn read<const N: usize, M: ReadWords, T>(
+    memory: &M,
+    words: &mut [u64; WORDS],
+    mut between: impl FnMut() -> T,
+) -> Result<T>
 where
     Stop: From<M::Error>,
 {
     let mut patience = Patience::new(UPDATE);
     loop {
-        if let Some(whole) = seqlock::try_read(memory, BLOCK, &mut between).map_err(Stop::from)? {
-            return Ok(whole);
+        if let Some(whole) = seqlock::try_read::<N, _, _>(memory, BLOCK, &mut between).map_err(Stop::from)? {
+            words[0] = whole.first;
+            words[1..=N].copy_from_slice(&whole.rest);
+            return Ok(whole.between);
         }
         if patience.is_over() {
             return Err(Error::Stuck);

@@ -124,3 +124,131 @@ fn block(page: &Snapshot, len: usize) -> Result<[u64; WORDS]> {
     }
     Ok(Snapshot { version: VERSION, padding: [0; 2], ..*page }.to_words())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::super::reader::{Clock, Options};
+    use super::*;
+    use crate::shm::{Fence, ReadWords, WriteWords};
+
+    /// Memory whose writer stops itself before one of its stores.
+    struct Stopping<'a> {
+        mapping: &'a Mapping,
+        stores_left: Cell<usize>,
+    }
+
+    impl ReadWords for Stopping<'_> {
+        type Error = Infallible;
+
+        fn load<const N: usize>(&self, at: usize) -> std::result::Result<[u64; N], Infallible> {
+            self.mapping.load(at)
+        }
+
+        fn acquire(&self, name: Fence) {
+            self.mapping.acquire(name);
+        }
+    }
+
+    impl WriteWords for Stopping<'_> {
+        fn store(&self, at: usize, value: u64) {
+            if self.stores_left.get() == 0 {
+                stop();
+            }
+            self.stores_left.set(self.stores_left.get().wrapping_sub(1));
+            self.mapping.store(at, value);
+        }
+
+        fn release(&self, name: Fence) {
+            self.mapping.release(name);
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn stop() {
+        // SAFETY: stops this process, which is a child of the test made for that.
+        unsafe { libc::raise(libc::SIGSTOP) };
+    }
+
+    /// A page whose fields all say the same.
+    fn page(number: u64) -> Snapshot {
+        Snapshot {
+            disruption_marker: number,
+            flags: VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT,
+            counter_value: number,
+            counter_period_frac_sec: number,
+            time_sec: number,
+            vm_generation_counter: number,
+            ..Snapshot::default()
+        }
+    }
+
+    #[track_caller]
+    fn assert_whole(snapshot: &Snapshot, number: u64) {
+        assert_eq!(*snapshot, Snapshot { version: VERSION, seq_count: snapshot.seq_count, ..page(number) });
+    }
+
+    const STORES: usize = WORDS + 1;
+
+    #[test]
+    fn a_writer_may_be_killed_before_any_of_its_stores() {
+        for stop_before in 0..=STORES {
+            let path = std::env::temp_dir().join(format!("shmhot-killed-{}-{stop_before}", std::process::id()));
+            let writer = Writer::create(&path, 0o600).expect("create");
+            writer.write(&page(1)).expect("write");
+            drop(writer);
+            let clock = Clock::open(&path, Options::default()).expect("open");
+            let mut child = Command::new(std::env::current_exe().expect("this test"))
+                .args(["--exact", "vmclock::writer::tests::child_writes_and_stops", "--ignored"])
+                .env("SHMHOT_TEST_PAGE", &path)
+                .env("SHMHOT_TEST_STOP_BEFORE", stop_before.to_string())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("start a writer");
+            wait_until_stopped(child.id());
+
+            for killed in [false, true] {
+                if killed {
+                    child.kill().and_then(|()| child.wait()).expect("kill the writer");
+                }
+                let begin = Instant::now();
+                match (stop_before, clock.snapshot()) {
+                    (0, snapshot) => assert_whole(&snapshot.expect("nothing has happened"), 1),
+                    (STORES, snapshot) => assert_whole(&snapshot.expect("all is done"), 2),
+                    (_, Err(Error::Stuck)) => assert!(begin.elapsed() < Duration::from_secs(10)),
+                    (_, snapshot) => panic!("before store {stop_before}: {snapshot:?}"),
+                }
+            }
+            let writer = Writer::create(&path, 0o600).expect("adopt");
+            writer.write(&page(3)).expect("write");
+            let snapshot = clock.snapshot().expect("the next writer has mended it");
+            assert_whole(&snapshot, 3);
+            // One update of the first writer, one begun or not, and this one.
+            assert_eq!(snapshot.seq_count, if stop_before < STORES { 4 } else { 6 });
+            writer.remove().expect("remove");
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn wait_until_stopped(pid: u32) {
+        let mut status = 0;
+        // SAFETY: waits for a child of this test.
+        let changed = unsafe { libc::waitpid(pid.cast_signed(), &mut status, libc::WUNTRACED) };
+        assert!(changed == pid.cast_signed() && libc::WIFSTOPPED(status), "{changed}, status {status:#x}");
+    }
+
+    #[test]
+    #[ignore = "the writer of the test above"]
+    fn child_writes_and_stops() {
+        let path = std::env::var_os("SHMHOT_TEST_PAGE").expect("started by the test above");
+        let stop_before = std::env::var("SHMHOT_TEST_STOP_BEFORE").expect("as well").parse().expect("a number");
+        let writer = Writer::create(Path::new(&path), 0o600).expect("adopt");
+        let memory = Stopping { mapping: &writer.mapping, stores_left: Cell::new(stop_before) };
+        seqlock::write(&memory, BODY / 8, &block(&page(2), WORDS).expect("there is room"));
+        stop();
+    }
+}
