@@ -134,7 +134,7 @@ pub unsafe extern "C" fn vmclock_close(clock: *mut vmclock_clock_t) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_snapshot(clock: *const vmclock_clock_t, out: *mut Snapshot) -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { call(clock, "clock", |clock| put(out, clock.0.snapshot())) }
+    unsafe { call(clock, "clock", |clock| put(out, |out| clock.0.snapshot_into(out))) }
 }
 
 /// The time, from the page and the counter of this processor.
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn vmclock_snapshot(clock: *const vmclock_clock_t, out: *m
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_now(clock: *const vmclock_clock_t, out: *mut Time) -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { call(clock, "clock", |clock| put(out, clock.0.now())) }
+    unsafe { call(clock, "clock", |clock| put(out, |out| clock.0.now_into(out))) }
 }
 
 /// The time at which the counter had a value: for counters that were read before, and for pages that were kept.
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn vmclock_now(clock: *const vmclock_clock_t, out: *mut Ti
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_time_at(snapshot: *const Snapshot, counter_value: u64, out: *mut Time) -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { call(snapshot, "snapshot", |snapshot| put(out, Time::at(snapshot, counter_value))) }
+    unsafe { call(snapshot, "snapshot", |snapshot| put(out, |out| out.set(snapshot, counter_value))) }
 }
 
 /// Waits until the page is another one than that of last_seq.
@@ -384,17 +384,14 @@ unsafe fn call<T>(handle: *const T, name: &'static str, body: impl FnOnce(&T) ->
     })
 }
 
-/// Writes a result for the caller.
+/// Has a core write its result for the caller, in place: a copy takes as long as all the rest.
 ///
 /// # Safety
-/// `out` is NULL or valid for writes.
-unsafe fn put<T>(out: *mut T, result: crate::vmclock::Result<T>) -> Outcome {
-    if out.is_null() {
-        return Err(Refusal::Null("out"));
-    }
-    let value = result?;
-    // SAFETY: the caller's promise.
-    unsafe { out.write(value) };
+/// `out` is NULL or valid for writes, and a struct of integers, which need not be initialized.
+#[inline(always)]
+unsafe fn put<T>(out: *mut T, write: impl FnOnce(&mut T) -> crate::vmclock::Result<()>) -> Outcome {
+    // SAFETY: the caller's promise; the cores do not read what is there.
+    write(unsafe { out.as_mut() }.ok_or(Refusal::Null("out"))?)?;
     Ok(0)
 }
 

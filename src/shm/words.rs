@@ -100,18 +100,18 @@ impl WriteWords for Words {
 /// # Safety
 /// It is `repr(C)`, has no padding, and every bit pattern is valid.
 pub(crate) unsafe trait Plain<const N: usize>: Copy {
-    /// The struct that these words are.
+    /// The struct, as the words that it is.
     #[inline]
-    fn from_words(words: [u64; N]) -> Self {
-        const { assert!(size_of::<Self>() == N * 8 && align_of::<Self>() <= 8) };
-        // SAFETY: as large, and every bit pattern is valid, as the trait's implementor promises.
-        unsafe { std::mem::transmute_copy(&words) }
+    fn words_mut(&mut self) -> &mut [u64; N] {
+        const { assert!(size_of::<Self>() == N * 8 && align_of::<Self>() == 8) };
+        // SAFETY: as large and as aligned, and every bit pattern is valid, as the trait's implementor promises.
+        unsafe { &mut *(&raw mut *self).cast() }
     }
 
     /// The words that this struct is.
     #[inline]
     fn to_words(&self) -> [u64; N] {
-        const { assert!(size_of::<Self>() == N * 8 && align_of::<Self>() <= 8) };
+        const { assert!(size_of::<Self>() == N * 8 && align_of::<Self>() == 8) };
         // SAFETY: as large, and all of it is initialized, since it has no padding.
         unsafe { std::mem::transmute_copy(self) }
     }

@@ -23,16 +23,16 @@ struct Leap {
 
 impl Leap {
     /// What `indicator` says of a page whose reference time, shown without leap seconds, is `second`.
+    #[inline]
     fn told(indicator: u8, second: i64) -> Option<Self> {
-        let (month, next) = (start_of_month(second), end_of_month(second));
         let (month, inserted, counted) = match indicator {
-            VMCLOCK_LEAP_PRE_POS => (next, true, false),
-            VMCLOCK_LEAP_PRE_NEG => (next, false, false),
-            VMCLOCK_LEAP_POST_POS => (month, true, true),
-            VMCLOCK_LEAP_POST_NEG => (month, false, true),
+            VMCLOCK_LEAP_PRE_POS => (end_of_month(second), true, false),
+            VMCLOCK_LEAP_PRE_NEG => (end_of_month(second), false, false),
+            VMCLOCK_LEAP_POST_POS => (start_of_month(second), true, true),
+            VMCLOCK_LEAP_POST_NEG => (start_of_month(second), false, true),
             // During 23:59:60 a page shows 00:00:00 if it has not counted it yet, else 23:59:59 again.
-            VMCLOCK_LEAP_POS if second == month => (month, true, false),
-            VMCLOCK_LEAP_POS => (next, true, true),
+            VMCLOCK_LEAP_POS if second == start_of_month(second) => (second, true, false),
+            VMCLOCK_LEAP_POS => (end_of_month(second), true, true),
             _ => return None,
         };
         Some(Self { month, inserted, counted })
@@ -43,6 +43,7 @@ impl Leap {
 ///
 /// `shown` is the time less the offset of the page, in nanoseconds; `reference` the same of the reference time, in
 /// seconds.
+#[inline]
 pub(super) fn utc(shown: i64, indicator: u8, reference: i64) -> (i64, u8) {
     let reference = reference.clamp(i64::MIN / SECOND, i64::MAX / SECOND); // of any time that is told
     let Some(leap) = Leap::told(indicator, reference) else { return (shown, indicator) };
@@ -66,11 +67,13 @@ pub(super) fn is_last_day(second: i64) -> bool {
 }
 
 /// The first second of the month that a second of UTC since 1970 is in.
+#[cold]
 fn start_of_month(second: i64) -> i64 {
     let (year, month) = year_and_month(second.div_euclid(DAY));
     days_until(year, month) * DAY
 }
 
+#[cold]
 fn end_of_month(second: i64) -> i64 {
     let (year, month) = year_and_month(second.div_euclid(DAY));
     days_until(year, month + 1) * DAY

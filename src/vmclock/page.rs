@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn words_become_fields() {
         let words: [u64; WORDS] = std::array::from_fn(|i| 0x0706_0504_0302_0100 + 0x0808_0808_0808_0808 * i as u64);
-        let page = Snapshot::from_words(words);
+        let mut page = Snapshot::default();
+        *page.words_mut() = words;
         assert_eq!((page.version, page.counter_id, page.time_type, page.seq_count), (0x0100, 2, 3, 0x0706_0504));
         assert_eq!((page.clock_status, page.tai_offset_sec, page.counter_period_shift), (0x1a, 0x1d1c, 0x1f));
         assert_eq!(page.vm_generation_counter, 0x6766_6564_6362_6160);

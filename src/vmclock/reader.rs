@@ -104,7 +104,15 @@ impl Clock {
     /// clock.
     #[inline]
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(self.read(|| ())?.0)
+        let mut page = Snapshot::default();
+        self.snapshot_into(&mut page)?;
+        Ok(page)
+    }
+
+    /// The same, into memory of the caller's, which is left alone on failure.
+    #[inline]
+    pub fn snapshot_into(&self, page: &mut Snapshot) -> Result<()> {
+        self.read(page, || ())
     }
 
     /// The time, from the page and the counter of this processor.
@@ -112,9 +120,18 @@ impl Clock {
     /// [`Error::NoTime`], [`Error::Range`], and as [`Clock::snapshot`].
     #[inline]
     pub fn now(&self) -> Result<Time> {
-        let (page, counter_value) = self.read(counter::read)?;
+        let mut time = Time::default();
+        self.now_into(&mut time)?;
+        Ok(time)
+    }
+
+    /// The same, into memory of the caller's, which is left alone on failure.
+    #[inline]
+    pub fn now_into(&self, time: &mut Time) -> Result<()> {
+        let mut page = Snapshot::default();
+        let counter_value = self.read(&mut page, counter::read)?;
         check_counter(&page)?;
-        Time::at(&page, counter_value)
+        time.set(&page, counter_value)
     }
 
     /// Waits until the page is another one than that of `last_seq`: `false` when the time is over or a signal came.
@@ -163,19 +180,19 @@ impl Clock {
         }
     }
 
-    #[inline]
-    fn read<T>(&self, between: impl FnMut() -> T) -> Result<(Snapshot, T)> {
-        let mut words = [0; WORDS];
+    #[inline(always)] // `now` is made of this, and a copy between would take longer than all the rest
+    fn read<T>(&self, page: &mut Snapshot, between: impl FnMut() -> T) -> Result<T> {
         let value = if self.is_full {
-            with!(self, memory => read::<{ WORDS - 1 }, _, _>(memory, &mut words, between))?
+            with!(self, memory => read::<{ WORDS - 1 }, _, _>(memory, page, between))?
         } else {
-            with!(self, memory => read::<{ MIN_WORDS - 1 }, _, _>(memory, &mut words, between))?
+            let value = with!(self, memory => read::<{ MIN_WORDS - 1 }, _, _>(memory, page, between))?;
+            page.vm_generation_counter = 0;
+            value
         };
-        check_version(words[0])?;
-        if words[FLAGS - BLOCK] & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
-            words[WORDS - 1] = 0;
+        if page.flags & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
+            page.vm_generation_counter = 0;
         }
-        Ok((Snapshot::from_words(words), value))
+        Ok(value)
     }
 
     /// Waits for a notification, or a while; `false` when a signal came.
@@ -199,20 +216,20 @@ impl Clock {
     }
 }
 
-#[inline]
-fn read<const N: usize, M: ReadWords, T>(
-    memory: &M,
-    words: &mut [u64; WORDS],
-    mut between: impl FnMut() -> T,
-) -> Result<T>
+#[inline(always)]
+fn read<const N: usize, M: ReadWords, T>(memory: &M, page: &mut Snapshot, mut between: impl FnMut() -> T) -> Result<T>
 where
     Stop: From<M::Error>,
 {
     let mut patience = Patience::new(UPDATE);
     loop {
         if let Some(whole) = seqlock::try_read::<N, _, _>(memory, BLOCK, &mut between).map_err(Stop::from)? {
-            words[0] = whole.first;
-            words[1..=N].copy_from_slice(&whole.rest);
+            check_version(whole.first)?;
+            let [first, rest @ ..] = page.words_mut();
+            *first = whole.first;
+            for (to, from) in rest.iter_mut().zip(whole.rest) {
+                *to = from;
+            }
             return Ok(whole.between);
         }
         if patience.is_over() {

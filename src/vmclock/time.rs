@@ -23,7 +23,7 @@ pub const VMCLOCK_HAS_MAXERROR: u32 = 8;
 
 /// A time, and how sure it is. Nanoseconds since the epoch, 1970 for TAI and UTC.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
     /// The time, of time_type.
     pub time_ns: i64,
@@ -69,8 +69,15 @@ impl Time {
     /// The time at which the counter that `page` names had a value, which may lie before the reference time.
     ///
     /// [`Error::NoTime`], [`Error::Version`], or [`Error::Range`].
-    #[inline]
     pub fn at(page: &Snapshot, counter_value: u64) -> Result<Self> {
+        let mut time = Self::default();
+        time.set(page, counter_value)?;
+        Ok(time)
+    }
+
+    /// The same, into memory of the caller's, which is left alone on failure.
+    #[inline(always)]
+    pub fn set(&mut self, page: &Snapshot, counter_value: u64) -> Result<()> {
         if !gives_time(page) {
             return Err(why_not(page));
         }
@@ -79,18 +86,20 @@ impl Time {
         let ticks = counter_value.wrapping_sub(page.counter_value).cast_signed();
         let reference = u128::from(page.time_sec) << 64 | u128::from(page.time_frac_sec);
         let elapsed = Fraction::product(ticks.unsigned_abs(), page.counter_period_frac_sec, page.counter_period_shift);
-        let (earlier, later) = if ticks >= 0 {
-            (reference.checked_add(elapsed.down()), reference.checked_add(elapsed.up()))
-        } else {
-            (reference.checked_sub(elapsed.up()), reference.checked_sub(elapsed.down()))
+        let time = match ticks {
+            0.. => reference.checked_add(elapsed.whole),
+            _ => reference.checked_sub(elapsed.up()),
         };
-        let (Some(earlier), Some(later)) = (earlier, later) else { return Err(Error::Range) };
-        let (time_ns, later_ns) = (nanoseconds(earlier, 0)?, nanoseconds(later, u64::MAX)?);
+        let time = Fraction { whole: time.ok_or(Error::Range)?, rest: elapsed.rest };
+        let (time_ns, later_ns) = time.nanoseconds().ok_or(Error::Range)?;
 
         let error = |time_valid, time_error_ns: u64, period_valid, period_error| {
-            let drift = || Fraction::product(ticks.unsigned_abs(), period_error, page.counter_period_shift).up();
             let known = page.flags & (time_valid | period_valid) == time_valid | period_valid;
-            known.then(|| time_error_ns.saturating_add(nanoseconds_up(drift())))
+            known.then(|| {
+                let drift = Fraction::product(ticks.unsigned_abs(), period_error, page.counter_period_shift);
+                let drift_ns = drift.nanoseconds().map_or(u64::MAX, |(_, up)| up.cast_unsigned());
+                time_error_ns.saturating_add(drift_ns)
+            })
         };
         let esterror_ns = error(
             VMCLOCK_FLAG_TIME_ESTERROR_VALID,
@@ -106,7 +115,7 @@ impl Time {
         );
         let Civil { tai_ns, utc_ns, leap_indicator } = Civil::of(page, time_ns);
         let has = |known, bit| if known { bit } else { 0 };
-        Ok(Self {
+        *self = Self {
             time_ns,
             earliest_ns: maxerror_ns.map_or(i64::MIN, |error| time_ns.saturating_sub_unsigned(error)),
             latest_ns: maxerror_ns.map_or(i64::MAX, |error| later_ns.saturating_add_unsigned(error)),
@@ -127,7 +136,8 @@ impl Time {
             clock_status: page.clock_status,
             leap_indicator,
             reserved: [0; 5],
-        })
+        };
+        Ok(())
     }
 }
 
@@ -157,42 +167,39 @@ fn why_not(page: &Snapshot) -> Error {
     })
 }
 
-/// A product of ticks and a period, in 2^-64 seconds.
+/// A time in 2^-64 seconds, and whether something smaller is left.
 struct Fraction {
     whole: u128,
-    /// Something smaller is left.
     rest: bool,
 }
 
 impl Fraction {
+    /// Ticks times a period in 2^-(64 + shift) seconds.
     #[inline]
     fn product(ticks: u64, period: u64, shift: u8) -> Self {
         let product = u128::from(ticks) * u128::from(period);
+        if shift < 64 {
+            let cut = product as u64 & ((1 << shift) - 1);
+            return Self { whole: product >> shift, rest: cut != 0 };
+        }
         let whole = product.checked_shr(shift.into()).unwrap_or(0);
         Self { whole, rest: whole.checked_shl(shift.into()).unwrap_or(0) != product }
     }
 
-    fn down(&self) -> u128 {
-        self.whole
-    }
-
+    #[inline]
     fn up(&self) -> u128 {
-        self.whole.saturating_add(self.rest.into())
+        self.whole + u128::from(self.rest) // at most 2^128 - 2^65, since a product has left it
     }
-}
 
-/// From 2^-64 seconds to nanoseconds; `round` is added to what is cut off.
-#[inline]
-fn nanoseconds(time: u128, round: u64) -> Result<i64> {
-    let seconds = i64::try_from(time >> 64).ok().and_then(|seconds| seconds.checked_mul(SECOND));
-    let rest = (u128::from(time as u64) * SECOND as u128 + u128::from(round)) >> 64;
-    seconds.and_then(|seconds| seconds.checked_add(rest as i64)).ok_or(Error::Range)
-}
-
-/// The same for an error, rounded up.
-#[inline]
-fn nanoseconds_up(error: u128) -> u64 {
-    nanoseconds(error, u64::MAX).map_or(u64::MAX, i64::cast_unsigned)
+    /// In nanoseconds, rounded down and rounded up; `None` beyond 64 bits.
+    #[inline]
+    fn nanoseconds(&self) -> Option<(i64, i64)> {
+        let seconds = i64::try_from(self.whole >> 64).ok()?.checked_mul(SECOND)?;
+        let fraction = u128::from(self.whole as u64) * SECOND as u128;
+        let below = u128::from(fraction as u64) + if self.rest { SECOND as u128 } else { 0 };
+        let down = seconds.checked_add((fraction >> 64) as i64)?;
+        Some((down, down.checked_add(below.div_ceil(1 << 64) as i64)?))
+    }
 }
 
 /// What people call a time.
@@ -203,7 +210,7 @@ struct Civil {
 }
 
 impl Civil {
-    #[inline]
+    #[inline(always)]
     fn of(page: &Snapshot, time_ns: i64) -> Self {
         // UAPI.13 writes TAI - UTC here, the kernel's driver reads UTC - TAI. Since 1972 TAI has been ahead.
         let offset = i64::from(page.tai_offset_sec.unsigned_abs());
