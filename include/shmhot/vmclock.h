@@ -250,8 +250,8 @@ extern "C" {
  * Parameters: path, NULL for "/dev/vmclock0". clock receives the handle.
  *
  * Returns: 0; -ENOENT, -EACCES and whatever else opening a file can end with; -EPROTO when it holds no page, one that
- * is not initialized, of another version, or smaller than it says; -EINVAL for what cannot hold a page: a
- * directory, a FIFO, a socket.
+ * is not initialized, of another version, or smaller than it says; -EINVAL for what cannot hold a page, a
+ * directory or a FIFO.
  *
  * Threads: any. Blocking: no.
  *
@@ -429,7 +429,8 @@ int32_t vmclock_calibrator_create(vmclock_calibrator_t **calibrator);
  * Parameters: page receives the page. bracket_ns, unless NULL: how long the best reading of the kernel's clock took, which
  * bounds the error of the measurement itself.
  *
- * Returns: 0; -EAGAIN when the counter and the kernel's clock could not be read together: try again.
+ * Returns: 0; -EAGAIN when the counter and the kernel's clock could not be read together: try again; SHMHOT_EFORK in
+ * a child of the process that made the calibrator.
  *
  * Threads: any number; they take turns. Blocking: 100 ms the first time, then some microseconds.
  *

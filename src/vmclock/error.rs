@@ -42,7 +42,7 @@ pub enum Error {
     Busy(PathBuf),
     /// The page has no room for a generation counter.
     NoRoom,
-    /// The writer was made before a fork, and this is the child.
+    /// The writer or calibrator was made before a fork, and this is the child.
     Forked,
     /// The counter is of no use for telling time.
     Counter,
@@ -125,7 +125,7 @@ impl fmt::Display for Error {
             ),
             Self::Busy(path) => write!(f, "{}: another writer has this page", path.display()),
             Self::NoRoom => write!(f, "the page ends before vm_generation_counter: clear VM_GEN_COUNTER_PRESENT"),
-            Self::Forked => write!(f, "this writer was made before a fork: the child must not write its parent's page"),
+            Self::Forked => write!(f, "this was made before a fork: the child needs one of its own"),
             Self::Counter => write!(f, "this processor has no counter of a constant rate"),
             Self::Disturbed => {
                 write!(f, "the counter and the kernel's clock could not be read together often enough: try again")

@@ -90,7 +90,11 @@ impl Clock {
             false => Some(Mapping::new(&segment, 0, words, Access::Read).map_err(Error::file("mmap", path))?),
         };
         let mut clock = Self { segment, mapping, is_full: false, interval: options.interval };
-        let [header, first] = with!(clock, memory => memory.load(HEADER).map_err(Stop::from))?;
+        let [header, first] =
+            with!(clock, memory => memory.load(HEADER).map_err(Stop::from)).map_err(|stop| match stop.into() {
+                Error::Cut => Error::malformed(path, "no clock page: it ends too early"),
+                error => error,
+            })?;
         // A device has more than the page of it that can be mapped.
         let limit = if clock.segment.is_device() { u64::MAX } else { len };
         clock.is_full = check_header(path, header, limit)? >= FULL_SIZE as u64;

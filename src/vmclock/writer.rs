@@ -37,7 +37,8 @@ impl Writer {
     /// A link is not followed. [`Error::Malformed`] for a file that is no page of this version, which is left as it is;
     /// [`Error::Busy`] beside another writer; [`Error::File`].
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
-        let path = std::path::absolute(path).map_err(Error::file("open", path))?; // the folder may change until `remove`
+        // The working directory may be another one when it comes to `remove`.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         for _ in 0..ATTEMPTS {
             match Segment::open_writable(&path) {
                 Ok(segment) => {
