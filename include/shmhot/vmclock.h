@@ -328,7 +328,8 @@ int32_t vmclock_time_at(const vmclock_snapshot_t *snapshot, uint64_t counter_val
  * Parameters: last_seq, the seq_count of the page that the caller knows. timeout_ms: 0 only looks,
  * VMCLOCK_NO_TIMEOUT has no limit.
  *
- * Returns: 1 when it is; 0 when the time is over or a signal came; and as vmclock_snapshot.
+ * Returns: 1 when it is; 0 when the time is over, also in an update that does not end, or a signal came; -EPROTO as
+ * vmclock_snapshot.
  *
  * Threads: any number at once, also after a fork. Blocking: as asked: in poll on devices that notify, else looking at
  * intervals.
@@ -360,13 +361,15 @@ int32_t vmclock_wait_until_past(const vmclock_clock_t *clock, int64_t time_ns, u
  * Parameters: path: links are not followed. mode: permissions of a new file, 0 for 0644. writer receives the handle.
  *
  * Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EBUSY when
- * another writer of this library has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
+ * another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
  *
  * Threads: any. Blocking: no.
  *
  * Safety: path is a C string; writer is valid for writes.
  */
-int32_t vmclock_writer_create(const char *path, uint32_t mode, vmclock_writer_t **writer);
+int32_t vmclock_writer_create(const char *path,
+                              uint32_t mode,
+                              vmclock_writer_t **writer);
 
 /**
  * Replaces the content of the page.

@@ -3,4 +3,6 @@
 require_relative "shmhot/version"
 require_relative "shmhot/errors"
 require_relative "shmhot/native"
+require_relative "shmhot/handle"
 require_relative "shmhot/hotpath_ring"
+require_relative "shmhot/vmclock"

@@ -4,33 +4,54 @@ require "test_helper"
 
 # The signatures name what there is, no more and no less.
 class SigTest < Minitest::Test
-  Ring = Shmhot::HotpathRing
+  VMClock = Shmhot::VMClock
+  # Each class, and where its signature is.
+  CLASSES = {
+    Shmhot::HotpathRing => "hotpath_ring", VMClock => "vmclock", VMClock::Snapshot => "vmclock",
+    VMClock::Reading => "vmclock", VMClock::Writer => "vmclock", VMClock::Calibrator => "vmclock"
+  }.freeze
 
-  def signature
-    @signature ||= File.read("#{RUBY_FOLDER}/sig/hotpath_ring.rbs")
+  # What is between +class+ and +end+, without the classes in it.
+  def signature(type)
+    outside = "  " * (type.name.scan("::").size)
+    text = File.read("#{RUBY_FOLDER}/sig/#{CLASSES.fetch(type)}.rbs")
+    body = text[/^#{outside}class #{type.name[/\w+\z/]}\b.*?^#{outside}end$/m]
+    body.gsub(/^#{outside}  class .*?^#{outside}  end$/m, "")
   end
 
-  def names(pattern)
-    signature.scan(pattern).flatten.map(&:to_sym).sort
+  def names(type, pattern)
+    signature(type).scan(pattern).flatten.map(&:to_sym).sort
+  end
+
+  # Names of those that are defined in this library.
+  def ours(methods)
+    methods.select { |method| method.source_location&.first&.start_with?(RUBY_FOLDER) }.map(&:name).sort
   end
 
   def test_methods
-    pin = signature[/^    class Pin.*?^    end/m]
-    signature.sub!(pin, "")
-    expected = Ring.public_instance_methods(false) - [:inspect] + [:initialize]
-    assert_equal expected.sort, names(/^    (?:def|attr_reader) ([a-z]\w*[?!]?):/)
-    assert_equal Ring.singleton_methods(false).sort, names(/^    def self\.(\w+\??):/)
+    CLASSES.each_key do |type|
+      expected = ours([*type.public_instance_methods, :initialize].map { |name| type.instance_method(name) }) - [:inspect]
+      expected.concat(type.members) if type < Struct
+      assert_equal expected.sort, names(type, /^ *(?:def|attr_reader) ([a-z]\w*[?!]?):/), type.name
+      assert_equal ours(type.singleton_methods.map { |name| type.method(name) }),
+                   names(type, /^ *def self\.(\w+\??):/), type.name
+    end
   end
 
   def test_constants
-    assert_equal Ring.constants.sort, names(/^    ([A-Z][A-Z_]+): Integer/)
+    CLASSES.each_key do |type|
+      expected = type.constants(false).reject { |name| type.const_get(name).is_a?(Class) }
+      assert_equal expected.sort, names(type, /^ *([A-Z][A-Z\d_]+): \w+/), type.name
+    end
   end
 
   def test_keywords
-    { initialize: Ring.instance_method(:initialize), write: Ring.instance_method(:write), turn: Ring.instance_method(:turn),
-      each_completion: Ring.instance_method(:each_completion) }.each do |name, method|
-      declared = signature[/def #{name}: \(.*?\)(?: \{| ->)/m].scan(/\?(\w+):/).flatten
-      assert_equal method.parameters.select { |kind, _| kind == :key }.map { |_, key| key.to_s }, declared, name
+    CLASSES.each_key do |type|
+      ours(type.public_instance_methods.map { |name| type.instance_method(name) }).push(:initialize).each do |name|
+        keywords = type.instance_method(name).parameters.filter_map { |kind, key| key.to_s if kind == :key }
+        declared = signature(type)[/def #{Regexp.escape(name)}: \(.*?\)(?: \{| ->)/m].to_s.scan(/\?(\w+):/).flatten
+        assert_equal keywords, declared, "#{type}##{name}"
+      end
     end
   end
 end

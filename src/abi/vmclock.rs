@@ -175,7 +175,8 @@ pub unsafe extern "C" fn vmclock_time_at(snapshot: *const Snapshot, counter_valu
 /// Parameters: last_seq, the seq_count of the page that the caller knows. timeout_ms: 0 only looks,
 /// VMCLOCK_NO_TIMEOUT has no limit.
 ///
-/// Returns: 1 when it is; 0 when the time is over or a signal came; and as vmclock_snapshot.
+/// Returns: 1 when it is; 0 when the time is over, also in an update that does not end, or a signal came; -EPROTO as
+/// vmclock_snapshot.
 ///
 /// Threads: any number at once, also after a fork. Blocking: as asked: in poll on devices that notify, else looking at
 /// intervals.
@@ -213,7 +214,7 @@ pub unsafe extern "C" fn vmclock_wait_until_past(clock: *const vmclock_clock_t, 
 /// Parameters: path: links are not followed. mode: permissions of a new file, 0 for 0644. writer receives the handle.
 ///
 /// Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EBUSY when
-/// another writer of this library has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
+/// another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
 ///
 /// Threads: any. Blocking: no.
 ///

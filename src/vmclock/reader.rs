@@ -142,7 +142,8 @@ impl Clock {
     pub fn wait(&self, last_seq: u32, timeout: Option<Duration>) -> Result<bool> {
         let deadline = Deadline::new(timeout);
         loop {
-            let [first] = with!(self, memory => memory.load(BLOCK).map_err(Stop::from))?;
+            // All of it, to see whether all of it is there.
+            let [first, ..] = with!(self, memory => memory.load::<MIN_WORDS>(BLOCK).map_err(Stop::from))?;
             check_version(first)?;
             let sequence = seqlock::sequence(first);
             if sequence != last_seq && sequence.is_multiple_of(2) {

@@ -11,22 +11,22 @@ module Shmhot
     include Error
   end
 
-  # The ring belongs to another thread.
+  # It belongs to another thread.
   class WrongThreadError < ThreadError
     include Error
   end
 
-  # The ring was made before a fork, and this is the child.
+  # It was made before a fork, and this is the child.
   class ForkError < StandardError
     include Error
   end
 
-  # The ring has been given up.
+  # It has been given up.
   class UnhealthyError < Errno::EIO
     include Error
   end
 
-  # The ring has been closed.
+  # It has been closed.
   class ClosedError < Errno::EBADF
     include Error
   end

@@ -6,8 +6,9 @@ module Shmhot
   # The C functions, each a Fiddle::Function in a constant of its name in capitals. The contract of each is the
   # documentation in include/shmhot/*.h.
   #
-  # They keep the interpreter lock: none of them blocks the way it is called here, and letting go of it costs a time
-  # slice beside a busy thread. What waits, waits in Ruby. Only to free a ring may take a while.
+  # They keep the interpreter lock: none of them blocks the way it is called here (but for 100 ms when the writer of a
+  # clock page has died in an update), and letting go of it costs a time slice beside a busy thread. What waits, waits
+  # in Ruby. The exceptions are UNLOCKED.
   module Native
     ABI_VERSION = 0
 
@@ -25,6 +26,7 @@ module Shmhot
     U32 = -Fiddle::TYPE_INT
     U16 = -Fiddle::TYPE_SHORT
     I64 = Fiddle::TYPE_LONG_LONG
+    U64 = -Fiddle::TYPE_LONG_LONG
 
     # name => what it returns, what it takes
     PROTOTYPES = {
@@ -54,8 +56,26 @@ module Shmhot
       hotpath_stats: [I32, ADDRESS, POINTER],
       hotpath_is_healthy: [I32, ADDRESS],
       hotpath_force_unhealthy: [I32, ADDRESS],
-      hotpath_backend: [I32, ADDRESS]
+      hotpath_backend: [I32, ADDRESS],
+
+      vmclock_open_with: [I32, POINTER, POINTER, POINTER],
+      vmclock_close: [I32, ADDRESS],
+      vmclock_snapshot: [I32, ADDRESS, ADDRESS],
+      vmclock_now: [I32, ADDRESS, ADDRESS],
+      vmclock_time_at: [I32, POINTER, U64, POINTER],
+      vmclock_wait: [I32, ADDRESS, U32, U32],
+      vmclock_wait_until_past: [I32, ADDRESS, I64, U32],
+      vmclock_writer_create: [I32, POINTER, U32, POINTER],
+      vmclock_writer_write: [I32, ADDRESS, POINTER],
+      vmclock_writer_close: [I32, ADDRESS],
+      vmclock_writer_remove: [I32, ADDRESS],
+      vmclock_calibrator_create: [I32, POINTER],
+      vmclock_calibrator_measure: [I32, ADDRESS, POINTER, POINTER],
+      vmclock_calibrator_close: [I32, ADDRESS]
     }.freeze
+
+    # What may take a while, and lets other threads run meanwhile.
+    UNLOCKED = %i[hotpath_ring_free vmclock_calibrator_measure].freeze
 
     class << self
       # Where the library was found.
@@ -98,7 +118,7 @@ module Shmhot
     LIBRARY = open_library
 
     PROTOTYPES.each do |name, (returns, *takes)|
-      keeps_lock = name != :hotpath_ring_free
+      keeps_lock = !UNLOCKED.include?(name)
       const_set(name.upcase, Fiddle::Function.new(LIBRARY[name.to_s], takes, returns, name: name.to_s, need_gvl: keeps_lock))
     end
   end

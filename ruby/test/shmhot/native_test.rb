@@ -8,12 +8,12 @@ class NativeTest < Minitest::Test
   # C types by the widths that Fiddle knows; a pointer may be declared as an address.
   KINDS = {
     "int32_t" => [Native::I32], "uint32_t" => [Native::U32], "uint16_t" => [Native::U16], "int64_t" => [Native::I64],
-    "size_t" => [Native::SIZE], "*" => [Native::ADDRESS, Native::POINTER]
+    "uint64_t" => [Native::U64], "size_t" => [Native::SIZE], "*" => [Native::ADDRESS, Native::POINTER]
   }.freeze
 
   def declarations
     text = Dir["#{HEADERS}/*.h"].sum("") { |path| File.read(path) }.gsub(%r{/\*.*?\*/}m, "")
-    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
+    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath|vmclock)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
       parameters = parameters.strip == "void" ? [] : parameters.split(",")
       [name.to_sym, [returns, *parameters]]
     end
@@ -46,6 +46,33 @@ class NativeTest < Minitest::Test
     ours = Shmhot::HotpathRing.constants.grep(/\A(OP|CMD|F)_|\ANO_TIMEOUT\z/) - [:F_REFUSED]
     assert_operator ours.size, :>, 15
     ours.each { |name| assert_equal defines.fetch(name.to_s), Shmhot::HotpathRing.const_get(name), name }
+  end
+
+  def test_constants_of_the_clock_agree_with_the_header
+    defines = File.read("#{HEADERS}/vmclock.h").scan(/^#define VMCLOCK_(\w+) \(?(\w+?)u?(?: << (\d+))?\)?$/)
+    assert_operator defines.size, :>, 30
+    defines.each do |name, value, shift|
+      next if name == "NO_TIMEOUT" # waiting is done in Ruby
+
+      assert_equal Integer(value) << shift.to_i, Shmhot::VMClock.const_get(name), name
+    end
+  end
+
+  # How Array#pack writes C types.
+  CODES = { "uint8_t" => "C", "uint16_t" => "S", "int16_t" => "s", "uint32_t" => "L", "int64_t" => "q", "uint64_t" => "Q",
+            "size_t" => "J" }.freeze
+
+  def fields(struct)
+    text = File.read("#{HEADERS}/vmclock.h").gsub(%r{/\*.*?\*/}m, "")
+    text[/\{([^{}]*)\}\s*#{struct};/m, 1].scan(/(\w+_t) (\w+)(?:\[(\d+)\])?;/).to_h do |type, name, count|
+      [name.to_sym, count ? "x#{count}" : CODES.fetch(type)]
+    end
+  end
+
+  def test_structs_of_the_clock_agree_with_the_header
+    assert_equal fields("vmclock_snapshot_t"), Shmhot::VMClock.const_get(:PAGE)
+    assert_equal fields("vmclock_time_t"), Shmhot::VMClock.const_get(:TIME)
+    assert_equal fields("vmclock_options_t").values.join, Shmhot::VMClock.const_get(:OPTIONS)
   end
 
   def test_structs_agree_with_the_headers
