@@ -1,5 +1,5 @@
 # Sourced by tools/demo and tools/smoke: one server at a time, which ends with the script, also on Ctrl-C.
-# A server prints "listening on ADDRESS:PORT" when it is ready, and ends well on SIGTERM.
+# A server prints a line when it is ready, "listening on ADDRESS:PORT" if it has a port, and ends well on SIGTERM.
 
 scratch=$(mktemp -d)
 server_pid=
@@ -21,17 +21,27 @@ fail() {
 }
 
 start_server() { # COMMAND...: sets server_pid and port
+  if ! await 's/^listening on .*:\([0-9]*\)$/\1/p' "$@"; then
+    cat "$scratch/server.log" >&2
+    fail "$* did not start"
+  fi
+  port=$ready
+}
+
+# Starts a command and waits until the sed script prints something of its output; false when it ends before.
+await() { # SED-SCRIPT COMMAND...: sets server_pid and ready
+  local script=$1
+  shift
   : >"$scratch/server.log" # now, and not only when the server gets to run
   "$@" >"$scratch/server.log" 2>&1 &
   server_pid=$!
   for ((i = 0; i < 200; i++)); do
-    port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$scratch/server.log")
-    if [ -n "$port" ]; then return; fi
+    ready=$(sed -n "$script" "$scratch/server.log")
+    if [ -n "$ready" ]; then return; fi
     kill -0 "$server_pid" 2>/dev/null || break
     sleep 0.05
   done
-  cat "$scratch/server.log" >&2
-  fail "$* did not start"
+  return 1
 }
 
 stop_server() {

@@ -361,15 +361,14 @@ int32_t vmclock_wait_until_past(const vmclock_clock_t *clock, int64_t time_ns, u
  * Parameters: path: links are not followed. mode: permissions of a new file, 0 for 0644. writer receives the handle.
  *
  * Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EBUSY when
- * another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
+ * another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and
+ * whatever else making a file can end with.
  *
  * Threads: any. Blocking: no.
  *
  * Safety: path is a C string; writer is valid for writes.
  */
-int32_t vmclock_writer_create(const char *path,
-                              uint32_t mode,
-                              vmclock_writer_t **writer);
+int32_t vmclock_writer_create(const char *path, uint32_t mode, vmclock_writer_t **writer);
 
 /**
  * Replaces the content of the page.

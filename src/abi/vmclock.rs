@@ -214,7 +214,8 @@ pub unsafe extern "C" fn vmclock_wait_until_past(clock: *const vmclock_clock_t, 
 /// Parameters: path: links are not followed. mode: permissions of a new file, 0 for 0644. writer receives the handle.
 ///
 /// Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EBUSY when
-/// another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
+/// another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and
+/// whatever else making a file can end with.
 ///
 /// Threads: any. Blocking: no.
 ///

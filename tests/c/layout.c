@@ -2,6 +2,14 @@
 #include <assert.h>
 #include <stddef.h>
 
+/* Not on every machine. Comes first, so that a constant which differs from ours is warned of in our header. */
+#if defined(__has_include)
+#if __has_include(<linux/vmclock-abi.h>)
+#include <linux/vmclock-abi.h>
+#define KERNEL_VMCLOCK
+#endif
+#endif
+
 #include <shmhot.h>
 
 #define FIELD(type, field, offset, size)                                            \
@@ -25,6 +33,115 @@ FIELD(hotpath_command_t, len, 16, 4);
 FIELD(hotpath_command_t, buf_id, 20, 4);
 FIELD(hotpath_command_t, status, 24, 4);
 FIELD(hotpath_command_t, reserved2, 28, 4);
+
+static_assert(sizeof(vmclock_snapshot_t) == 104, "vmclock_snapshot_t");
+FIELD(vmclock_snapshot_t, version, 0, 2);
+FIELD(vmclock_snapshot_t, counter_id, 2, 1);
+FIELD(vmclock_snapshot_t, time_type, 3, 1);
+FIELD(vmclock_snapshot_t, seq_count, 4, 4);
+FIELD(vmclock_snapshot_t, disruption_marker, 8, 8);
+FIELD(vmclock_snapshot_t, flags, 16, 8);
+FIELD(vmclock_snapshot_t, padding, 24, 2);
+FIELD(vmclock_snapshot_t, clock_status, 26, 1);
+FIELD(vmclock_snapshot_t, leap_second_smearing_hint, 27, 1);
+FIELD(vmclock_snapshot_t, tai_offset_sec, 28, 2);
+FIELD(vmclock_snapshot_t, leap_indicator, 30, 1);
+FIELD(vmclock_snapshot_t, counter_period_shift, 31, 1);
+FIELD(vmclock_snapshot_t, counter_value, 32, 8);
+FIELD(vmclock_snapshot_t, counter_period_frac_sec, 40, 8);
+FIELD(vmclock_snapshot_t, counter_period_esterror_rate_frac_sec, 48, 8);
+FIELD(vmclock_snapshot_t, counter_period_maxerror_rate_frac_sec, 56, 8);
+FIELD(vmclock_snapshot_t, time_sec, 64, 8);
+FIELD(vmclock_snapshot_t, time_frac_sec, 72, 8);
+FIELD(vmclock_snapshot_t, time_esterror_nanosec, 80, 8);
+FIELD(vmclock_snapshot_t, time_maxerror_nanosec, 88, 8);
+FIELD(vmclock_snapshot_t, vm_generation_counter, 96, 8);
+
+#ifdef KERNEL_VMCLOCK
+/* A snapshot is the kernel's struct from its version on. */
+#define AS_KERNEL(ours, theirs)                                                                             \
+    static_assert(offsetof(vmclock_snapshot_t, ours) + 8 == offsetof(struct vmclock_abi, theirs) &&         \
+                      sizeof(((vmclock_snapshot_t *)0)->ours) == sizeof(((struct vmclock_abi *)0)->theirs), \
+                  #ours " is not where the kernel has it")
+
+static_assert(sizeof(vmclock_snapshot_t) + 8 == sizeof(struct vmclock_abi), "struct vmclock_abi");
+AS_KERNEL(version, version);
+AS_KERNEL(counter_id, counter_id);
+AS_KERNEL(time_type, time_type);
+AS_KERNEL(seq_count, seq_count);
+AS_KERNEL(disruption_marker, disruption_marker);
+AS_KERNEL(flags, flags);
+AS_KERNEL(padding, pad);
+AS_KERNEL(clock_status, clock_status);
+AS_KERNEL(leap_second_smearing_hint, leap_second_smearing_hint);
+AS_KERNEL(tai_offset_sec, tai_offset_sec);
+AS_KERNEL(leap_indicator, leap_indicator);
+AS_KERNEL(counter_period_shift, counter_period_shift);
+AS_KERNEL(counter_value, counter_value);
+AS_KERNEL(counter_period_frac_sec, counter_period_frac_sec);
+AS_KERNEL(counter_period_esterror_rate_frac_sec, counter_period_esterror_rate_frac_sec);
+AS_KERNEL(counter_period_maxerror_rate_frac_sec, counter_period_maxerror_rate_frac_sec);
+AS_KERNEL(time_sec, time_sec);
+AS_KERNEL(time_frac_sec, time_frac_sec);
+AS_KERNEL(time_esterror_nanosec, time_esterror_nanosec);
+AS_KERNEL(time_maxerror_nanosec, time_maxerror_nanosec);
+AS_KERNEL(vm_generation_counter, vm_generation_counter);
+#endif
+
+static_assert(sizeof(vmclock_time_t) == 104, "vmclock_time_t");
+FIELD(vmclock_time_t, time_ns, 0, 8);
+FIELD(vmclock_time_t, earliest_ns, 8, 8);
+FIELD(vmclock_time_t, latest_ns, 16, 8);
+FIELD(vmclock_time_t, tai_ns, 24, 8);
+FIELD(vmclock_time_t, utc_ns, 32, 8);
+FIELD(vmclock_time_t, esterror_ns, 40, 8);
+FIELD(vmclock_time_t, maxerror_ns, 48, 8);
+FIELD(vmclock_time_t, counter_value, 56, 8);
+FIELD(vmclock_time_t, disruption_marker, 64, 8);
+FIELD(vmclock_time_t, vm_generation_counter, 72, 8);
+FIELD(vmclock_time_t, flags, 80, 8);
+FIELD(vmclock_time_t, seq_count, 88, 4);
+FIELD(vmclock_time_t, valid, 92, 4);
+FIELD(vmclock_time_t, time_type, 96, 1);
+FIELD(vmclock_time_t, clock_status, 97, 1);
+FIELD(vmclock_time_t, leap_indicator, 98, 1);
+FIELD(vmclock_time_t, reserved, 99, 5);
+
+/* Of the page: whoever writes it knows these numbers too. */
+#define VALUE(name, value) static_assert((name) == (value), #name " changed its value")
+
+VALUE(VMCLOCK_COUNTER_ARM_VCNT, 0);
+VALUE(VMCLOCK_COUNTER_X86_TSC, 1);
+VALUE(VMCLOCK_COUNTER_INVALID, 255);
+VALUE(VMCLOCK_TIME_UTC, 0);
+VALUE(VMCLOCK_TIME_TAI, 1);
+VALUE(VMCLOCK_TIME_MONOTONIC, 2);
+VALUE(VMCLOCK_TIME_INVALID_SMEARED, 3);
+VALUE(VMCLOCK_TIME_INVALID_MAYBE_SMEARED, 4);
+VALUE(VMCLOCK_FLAG_TAI_OFFSET_VALID, 0x001);
+VALUE(VMCLOCK_FLAG_DISRUPTION_SOON, 0x002);
+VALUE(VMCLOCK_FLAG_DISRUPTION_IMMINENT, 0x004);
+VALUE(VMCLOCK_FLAG_PERIOD_ESTERROR_VALID, 0x008);
+VALUE(VMCLOCK_FLAG_PERIOD_MAXERROR_VALID, 0x010);
+VALUE(VMCLOCK_FLAG_TIME_ESTERROR_VALID, 0x020);
+VALUE(VMCLOCK_FLAG_TIME_MAXERROR_VALID, 0x040);
+VALUE(VMCLOCK_FLAG_TIME_MONOTONIC, 0x080);
+VALUE(VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, 0x100);
+VALUE(VMCLOCK_FLAG_NOTIFICATION_PRESENT, 0x200);
+VALUE(VMCLOCK_STATUS_UNKNOWN, 0);
+VALUE(VMCLOCK_STATUS_INITIALIZING, 1);
+VALUE(VMCLOCK_STATUS_SYNCHRONIZED, 2);
+VALUE(VMCLOCK_STATUS_FREERUNNING, 3);
+VALUE(VMCLOCK_STATUS_UNRELIABLE, 4);
+VALUE(VMCLOCK_SMEARING_STRICT, 0);
+VALUE(VMCLOCK_SMEARING_NOON_LINEAR, 1);
+VALUE(VMCLOCK_SMEARING_UTC_SLS, 2);
+VALUE(VMCLOCK_LEAP_NONE, 0);
+VALUE(VMCLOCK_LEAP_PRE_POS, 1);
+VALUE(VMCLOCK_LEAP_PRE_NEG, 2);
+VALUE(VMCLOCK_LEAP_POS, 3);
+VALUE(VMCLOCK_LEAP_POST_POS, 4);
+VALUE(VMCLOCK_LEAP_POST_NEG, 5);
 
 #if UINTPTR_MAX == UINT64_MAX
 
@@ -64,6 +181,11 @@ FIELD(hotpath_stats_t, sends_refused, 80, 8);
 FIELD(hotpath_stats_t, buffers_held, 88, 8);
 FIELD(hotpath_stats_t, connections, 96, 8);
 FIELD(hotpath_stats_t, in_flight, 104, 8);
+
+static_assert(sizeof(vmclock_options_t) == 16, "vmclock_options_t");
+FIELD(vmclock_options_t, size, 0, 8);
+FIELD(vmclock_options_t, flags, 8, 4);
+FIELD(vmclock_options_t, interval_us, 12, 4);
 
 #endif
 
