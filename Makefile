@@ -44,9 +44,10 @@ test: setup-test ## everything that proves a change, in less than ten minutes
 	@tools/test
 
 SOAK_ROUNDS ?= 20
-soak: setup-build ## the tests of the ring, SOAK_ROUNDS times over
+soak: setup-build ## the ring's tests SOAK_ROUNDS times over, the clock's at full length
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
 	    echo "round $$round"; $(CARGO) test --quiet --features capi --test ring || exit 1; done
+	SHMHOT_SOAK=1 $(CARGO) test --features capi --test vmclock -- --show-output
 
 lint: setup-test ## formatting, clippy, dependencies
 	$(CARGO) fmt --check
