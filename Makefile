@@ -148,8 +148,9 @@ target/readme/echo.c: README.md
 
 # The programs to compare with know nothing of the library.
 BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load)
-bench: setup-bench examples $(BENCHES) ## against plain liburing, epoll and Ruby; BENCH_OPTIONS="--help"
-	$(CARGO) bench --bench hotpath -- $(BENCH_OPTIONS)
+BENCH   ?= hotpath vmclock
+bench: setup-bench build examples $(BENCHES) ## against the originals and the limits; BENCH=one of them, BENCH_OPTIONS="--help"
+	@for bench in $(BENCH); do $(CARGO) bench --bench $$bench -- $(BENCH_OPTIONS) || exit 1; done
 
 target/bench/http_uring: LIBRARIES := -luring
 target/bench/%: benches/hotpath/%.c $(wildcard benches/hotpath/*.h) c-examples/http.h

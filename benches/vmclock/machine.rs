@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shmhot::vmclock::{Snapshot, Time};
@@ -62,6 +63,29 @@ pub(crate) fn stay_on(processors: &[usize]) -> io::Result<()> {
         libc::sched_setaffinity(0, size_of_val(&set), &set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How long a cache line takes from one processor to the other, in nanoseconds: what two threads that pass a number to and
+/// fro need for one way. Latencies beside a writer are a few of these.
+pub(crate) fn passing_ns(here: usize, there: usize) -> io::Result<f64> {
+    const ROUNDS: u32 = 100_000;
+    let number = AtomicU32::new(0);
+    let pass = |from: u32| {
+        for number_here in (from..2 * ROUNDS).step_by(2) {
+            while number.load(Ordering::Acquire) != number_here {
+                std::hint::spin_loop();
+            }
+            number.store(number_here + 1, Ordering::Release);
+        }
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| stay_on(&[there]).map(|()| pass(1)));
+        stay_on(&[here])?;
+        let begin = Instant::now();
+        pass(0);
+        other.join().expect("the other thread")?;
+        Ok(begin.elapsed().as_nanos() as f64 / f64::from(2 * ROUNDS))
+    })
 }
 
 /// Ends this process with its parent.

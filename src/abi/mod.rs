@@ -14,8 +14,11 @@ pub mod status;
 pub mod vmclock;
 
 use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, OsStr, c_char};
 use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Once;
 
 use crate::status::{Failure, SHMHOT_EPANIC};
@@ -206,6 +209,75 @@ pub(crate) unsafe fn write_sized<T: Extensible, E>(
         to.add(known).write_bytes(0, size - known);
     }
     Ok(())
+}
+
+/// A path of the caller's, `None` for NULL.
+///
+/// # Safety
+/// `path` is NULL or a C string that outlives the result.
+pub(crate) unsafe fn path_from<'a>(path: *const c_char) -> Option<&'a Path> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { (!path.is_null()).then(|| CStr::from_ptr(path))? }.to_bytes();
+    Some(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// Calls `body` with what a pointer names.
+///
+/// # Safety
+/// `handle` is NULL or valid for reads.
+pub(crate) unsafe fn call<T, E: Failure>(
+    handle: *const T,
+    name: &'static str,
+    body: impl FnOnce(&T) -> Result<i32, Refusal<E>>,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        body(unsafe { handle.as_ref() }.ok_or(Refusal::Null(name))?)
+    })
+}
+
+/// Has a core write its result for the caller, in place: a copy takes as long as all the rest.
+///
+/// # Safety
+/// `out` is NULL or valid for writes, and a struct of integers, which need not be initialized.
+#[inline(always)]
+pub(crate) unsafe fn put<T, E: Failure>(
+    out: *mut T,
+    write: impl FnOnce(&mut T) -> Result<(), E>,
+) -> Result<i32, Refusal<E>> {
+    // SAFETY: the caller's promise; the cores do not read what is there.
+    write(unsafe { out.as_mut() }.ok_or(Refusal::Null("out"))?)?;
+    Ok(0)
+}
+
+/// Makes a handle and gives it to the caller.
+///
+/// # Safety
+/// `out` is NULL or valid for writes.
+pub(crate) unsafe fn give<T, E>(
+    out: *mut *mut T,
+    name: &'static str,
+    make: impl FnOnce() -> Result<T, Refusal<E>>,
+) -> Result<i32, Refusal<E>> {
+    if out.is_null() {
+        return Err(Refusal::Null(name));
+    }
+    let handle = Box::into_raw(Box::new(make()?));
+    // SAFETY: the caller's promise.
+    unsafe { out.write(handle) };
+    Ok(0)
+}
+
+/// Frees what [`give`] has given.
+///
+/// # Safety
+/// `handle` is NULL or from [`give`], and not used again.
+pub(crate) unsafe fn free<T, E>(handle: *mut T) -> Result<i32, Refusal<E>> {
+    if !handle.is_null() {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(handle) });
+    }
+    Ok(0)
 }
 
 #[cfg(test)]

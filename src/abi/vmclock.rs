@@ -1,13 +1,12 @@
 //! The hypervisor's clock.
 
-use std::ffi::{CStr, OsStr, c_char};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::c_char;
 use std::path::Path;
 use std::time::Duration;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
-use super::{Extensible, Refusal, guard, read_sized};
+use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_sized};
 use crate::vmclock::{Calibrator, Clock, Error, Options, Snapshot, Time, Writer};
 
 /// Flag of a handle: reads the file by system calls instead of a mapping, so that a file which somebody cuts is an
@@ -50,8 +49,6 @@ pub struct vmclock_options_t {
 unsafe impl Extensible for vmclock_options_t {}
 
 const_assert_eq!(size_of::<vmclock_options_t>(), size_of::<usize>() + 8);
-
-type Outcome = Result<i32, Refusal<Error>>;
 
 /// Opens a page for reading: a device of the kernel, a file, or POSIX shared memory by its path below /dev/shm.
 ///
@@ -119,7 +116,7 @@ pub unsafe extern "C" fn vmclock_open_with(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_close(clock: *mut vmclock_clock_t) -> i32 {
     // SAFETY: the caller's promise.
-    guard(|| unsafe { free(clock) })
+    guard(|| unsafe { free::<_, Error>(clock) })
 }
 
 /// Reads the page as it was between two updates.
@@ -133,8 +130,16 @@ pub unsafe extern "C" fn vmclock_close(clock: *mut vmclock_clock_t) -> i32 {
 /// clock is NULL or a handle; out is valid for writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_snapshot(clock: *const vmclock_clock_t, out: *mut Snapshot) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { call(clock, "clock", |clock| put(out, |out| clock.0.snapshot_into(out))) }
+    // SAFETY: the caller's promise; the core does not read what is in `out`.
+    unsafe {
+        // What is done at the first attempt cannot panic, so it goes without the guard.
+        if let (Some(clock), Some(out)) = (clock.as_ref(), out.as_mut())
+            && clock.0.try_snapshot_into(out)
+        {
+            return 0;
+        }
+        call(clock, "clock", |clock| put(out, |out| clock.0.snapshot_into(out)))
+    }
 }
 
 /// The time, from the page and the counter of this processor.
@@ -149,8 +154,16 @@ pub unsafe extern "C" fn vmclock_snapshot(clock: *const vmclock_clock_t, out: *m
 /// clock is NULL or a handle; out is valid for writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_now(clock: *const vmclock_clock_t, out: *mut Time) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { call(clock, "clock", |clock| put(out, |out| clock.0.now_into(out))) }
+    // SAFETY: the caller's promise; the core does not read what is in `out`.
+    unsafe {
+        // As above.
+        if let (Some(clock), Some(out)) = (clock.as_ref(), out.as_mut())
+            && clock.0.try_now_into(out)
+        {
+            return 0;
+        }
+        call(clock, "clock", |clock| put(out, |out| clock.0.now_into(out)))
+    }
 }
 
 /// The time at which the counter had a value: for counters that were read before, and for pages that were kept.
@@ -270,7 +283,7 @@ pub unsafe extern "C" fn vmclock_writer_write(writer: *const vmclock_writer_t, p
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_writer_close(writer: *mut vmclock_writer_t) -> i32 {
     // SAFETY: the caller's promise.
-    guard(|| unsafe { free(writer) })
+    guard(|| unsafe { free::<_, Error>(writer) })
 }
 
 /// Removes the page's file, if it is still the one that this writer writes, and frees the writer. NULL is nothing.
@@ -359,67 +372,9 @@ pub unsafe extern "C" fn vmclock_calibrator_measure(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmclock_calibrator_close(calibrator: *mut vmclock_calibrator_t) -> i32 {
     // SAFETY: the caller's promise.
-    guard(|| unsafe { free(calibrator) })
+    guard(|| unsafe { free::<_, Error>(calibrator) })
 }
 
 fn timeout(timeout_ms: u32) -> Option<Duration> {
     (timeout_ms != VMCLOCK_NO_TIMEOUT).then(|| Duration::from_millis(timeout_ms.into()))
-}
-
-/// A path of the caller's, `None` for NULL.
-///
-/// # Safety
-/// `path` is NULL or a C string that outlives the result.
-unsafe fn path_from<'a>(path: *const c_char) -> Option<&'a Path> {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { (!path.is_null()).then(|| CStr::from_ptr(path))? }.to_bytes();
-    Some(Path::new(OsStr::from_bytes(bytes)))
-}
-
-/// Calls `body` with what a pointer names.
-///
-/// # Safety
-/// `handle` is NULL or valid for reads.
-unsafe fn call<T>(handle: *const T, name: &'static str, body: impl FnOnce(&T) -> Outcome) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        body(unsafe { handle.as_ref() }.ok_or(Refusal::Null(name))?)
-    })
-}
-
-/// Has a core write its result for the caller, in place: a copy takes as long as all the rest.
-///
-/// # Safety
-/// `out` is NULL or valid for writes, and a struct of integers, which need not be initialized.
-#[inline(always)]
-unsafe fn put<T>(out: *mut T, write: impl FnOnce(&mut T) -> crate::vmclock::Result<()>) -> Outcome {
-    // SAFETY: the caller's promise; the cores do not read what is there.
-    write(unsafe { out.as_mut() }.ok_or(Refusal::Null("out"))?)?;
-    Ok(0)
-}
-
-/// Makes a handle and gives it to the caller.
-///
-/// # Safety
-/// `out` is NULL or valid for writes.
-unsafe fn give<T>(out: *mut *mut T, name: &'static str, make: impl FnOnce() -> Result<T, Refusal<Error>>) -> Outcome {
-    if out.is_null() {
-        return Err(Refusal::Null(name));
-    }
-    let handle = Box::into_raw(Box::new(make()?));
-    // SAFETY: the caller's promise.
-    unsafe { out.write(handle) };
-    Ok(0)
-}
-
-/// Frees what [`give`] has given.
-///
-/// # Safety
-/// `handle` is NULL or from [`give`], and not used again.
-unsafe fn free<T>(handle: *mut T) -> Outcome {
-    if !handle.is_null() {
-        // SAFETY: the caller's promise.
-        drop(unsafe { Box::from_raw(handle) });
-    }
-    Ok(0)
 }

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::options::Options;
 use super::ring::Ring;
 use super::waker::Waker;
-use crate::sys::{process_epoch, thread_number};
+use crate::sys::{ProcessEpoch, thread_number};
 
 /// A [`Ring`] with its owner, the process it was made in, and its health.
 ///
@@ -25,7 +25,7 @@ pub struct SharedRing {
     enabled: AtomicBool,
     healthy: AtomicBool,
     any_thread: bool,
-    epoch: u32,
+    epoch: ProcessEpoch,
     waker: Arc<Waker>,
 }
 
@@ -45,7 +45,7 @@ impl SharedRing {
             enabled: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             any_thread: options.any_thread,
-            epoch: process_epoch(),
+            epoch: ProcessEpoch::current(),
             waker: ring.waker(),
             ring: UnsafeCell::new(ring),
         })
@@ -56,7 +56,7 @@ impl SharedRing {
         &self,
         f: impl FnOnce(&mut Ring) -> std::result::Result<R, E>,
     ) -> std::result::Result<R, E> {
-        if self.epoch != process_epoch() {
+        if !self.epoch.is_current() {
             return Err(Error::Forked.into());
         }
         let _entry = self.enter()?;
@@ -98,7 +98,7 @@ impl SharedRing {
 
     /// Ends a wait. From any thread; also in a signal handler.
     pub fn wake(&self) -> Result<()> {
-        if self.epoch != process_epoch() {
+        if !self.epoch.is_current() {
             return Err(Error::Forked); // the descriptor is the parent's too
         }
         self.waker.wake();
@@ -113,7 +113,7 @@ impl SharedRing {
     /// Gives the ring up: calls are refused from now on. From any thread.
     pub fn force_unhealthy(&self) {
         self.healthy.store(false, Ordering::Relaxed);
-        if self.epoch == process_epoch() {
+        if self.epoch.is_current() {
             self.waker.wake();
         }
     }

@@ -29,21 +29,27 @@ pub(crate) enum Access {
 impl Mapping {
     /// Maps `len` words from `offset`, which need not be that of a page, but a multiple of 8.
     pub(crate) fn new(segment: &Segment, offset: u64, len: usize, access: Access) -> io::Result<Self> {
-        let bytes = len as u64 * 8;
-        let there = segment.len()?.saturating_sub(offset);
-        if bytes > there || !offset.is_multiple_of(8) {
+        if !offset.is_multiple_of(8) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let mut options = MmapOptions::new();
-        let options = options.offset(offset).len(len * 8);
-        let raw = match access {
-            Access::Read => options.map_raw_read_only(segment.file()),
-            Access::Write => options.map_raw(segment.file()),
-        }?;
+        let raw = map(segment, offset, len * 8, access)?;
         // SAFETY: `raw` is as long as asked, aligned as `offset` is within a page, and stays as long as `words`. Only
         // who has asked for `Access::Write` stores.
         let words = unsafe { Words::new(raw.as_ptr().cast(), len) };
         Ok(Self { words, _raw: raw })
+    }
+}
+
+/// Maps bytes of a file, from any offset, if they are there.
+pub(super) fn map(segment: &Segment, offset: u64, len: usize, access: Access) -> io::Result<MmapRaw> {
+    if len as u64 > segment.len()?.saturating_sub(offset) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut options = MmapOptions::new();
+    let options = options.offset(offset).len(len);
+    match access {
+        Access::Read => options.map_raw_read_only(segment.file()),
+        Access::Write => options.map_raw(segment.file()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Attempts, without a pause that would miss chances, before the clock is looked at: some 20 microseconds of a seqlock.
 const BUSY: u32 = 1000;
 /// How long to go on with attempts and yields before sleeping between rounds of them.
-const POLITE: Duration = Duration::from_micros(200);
+const POLITE: Duration = Duration::from_millis(20);
 const NAP: Duration = Duration::from_micros(50);
 
 /// Counts the attempts of a loop that waits for another process.

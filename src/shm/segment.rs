@@ -96,6 +96,15 @@ impl Segment {
         }
     }
 
+    /// Has the file system set blocks aside for a part of the file, so that a full disk is an error now, and not SIGBUS
+    /// later. File systems that cannot do so are believed.
+    pub(crate) fn allocate(&self, offset: u64, len: usize) -> io::Result<()> {
+        match sys::allocate(&self.file, offset, len as u64) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+            result => result,
+        }
+    }
+
     /// Bytes that can be mapped or read at the moment.
     pub(crate) fn len(&self) -> io::Result<u64> {
         if self.is_device { Ok(DEVICE_LEN) } else { Ok(self.file.metadata()?.len()) }

@@ -28,6 +28,7 @@ pub(crate) const fn sequence(first: u64) -> u32 {
     (first >> 32) as u32
 }
 
+const ODD: u64 = 1 << 32;
 const fn with_sequence(first: u64, sequence: u32) -> u64 {
     (first & 0xffff_ffff) | (sequence as u64) << 32
 }
@@ -48,7 +49,7 @@ pub(crate) struct Whole<const N: usize, T> {
 ///
 /// Nothing is decided before the last load. Beside a writer that hardly pauses, the cache line is whole for a few cycles
 /// after it has arrived here, and a branch on the first sequence, mispredicted, takes longer than that.
-#[inline]
+#[inline(always)]
 pub(crate) fn try_read<const N: usize, M: ReadWords, T>(
     memory: &M,
     at: usize,
@@ -60,8 +61,8 @@ pub(crate) fn try_read<const N: usize, M: ReadWords, T>(
     let between = between();
     memory.acquire(Fence::ReadEnd); // pairs with WriteBegin: the sequence is at least as new as the words
     let [again] = memory.load(at)?;
-    let is_even = sequence(first) & 1 == 0;
-    Ok(((again == first) & is_even).then_some(Whole { first, rest, between }))
+    let is_whole = ((first ^ again) | (first & ODD)) == 0;
+    Ok(is_whole.then_some(Whole { first, rest, between }))
 }
 
 /// Replaces the block from `at` by `words`, whose sequence number does not matter. There is one writer at a time: its lock,

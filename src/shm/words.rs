@@ -41,7 +41,7 @@ pub(crate) enum Fence {
 }
 
 /// Words of this process's address space.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Words {
     first: *const AtomicU64,
     len: usize,
@@ -61,6 +61,7 @@ impl Words {
         Self { first: first.cast(), len }
     }
 
+    #[inline(always)]
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at < self.len);
         // SAFETY: within the range that the maker has promised; atomics may be shared.
@@ -71,10 +72,14 @@ impl Words {
 impl ReadWords for Words {
     type Error = Infallible;
 
-    #[inline]
+    #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Result<[u64; N], Infallible> {
         assert!(at <= self.len && N <= self.len - at); // so that `word` need not look at each
-        Ok(std::array::from_fn(|i| self.word(at + i).load(Ordering::Relaxed)))
+        let mut words = [0; N];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self.word(at + i).load(Ordering::Relaxed);
+        }
+        Ok(words)
     }
 
     #[inline]

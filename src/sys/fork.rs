@@ -8,18 +8,45 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Last number that any process of this family took; a child inherits it and goes on from there.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
-/// A number that differs between a process and the children it forks. Never 0.
-pub(crate) fn process_epoch() -> u32 {
-    static PAGE: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
-    match PAGE.get_or_init(wiped_page) {
-        Some(word) => match word.load(Ordering::Relaxed) {
-            0 => take(word),
-            epoch => epoch,
-        },
-        None => std::process::id(), // no such page on this kernel: a system call does
+/// The process that made something: its forked children are others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessEpoch {
+    /// The word that a fork wipes; `None` on kernels that know of no such pages.
+    word: Option<&'static AtomicU32>,
+    epoch: u32,
+}
+
+impl ProcessEpoch {
+    /// That of this process.
+    pub(crate) fn current() -> Self {
+        static PAGE: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
+        let word = *PAGE.get_or_init(wiped_page);
+        let epoch = match word {
+            Some(word) => match word.load(Ordering::Relaxed) {
+                0 => take(word),
+                epoch => epoch,
+            },
+            None => std::process::id(),
+        };
+        Self { word, epoch }
+    }
+
+    /// Whether this process is still the one; not in a child, which finds a zero there or a number of its own.
+    #[inline]
+    pub(crate) fn is_current(self) -> bool {
+        match self.word {
+            Some(word) => word.load(Ordering::Relaxed) == self.epoch,
+            None => self.is_same_id(),
+        }
+    }
+
+    #[cold]
+    fn is_same_id(self) -> bool {
+        self.epoch == std::process::id()
     }
 }
 
+/// A number for this process, never 0.
 #[cold]
 fn take(word: &AtomicU32) -> u32 {
     let fresh = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
@@ -58,12 +85,12 @@ mod tests {
 
     #[test]
     fn a_child_has_another_epoch() {
-        let parent = process_epoch();
-        assert_eq!(parent, process_epoch());
+        let parent = ProcessEpoch::current();
+        assert!(parent.is_current() && ProcessEpoch::current().is_current());
         // SAFETY: the child only loads atomics and exits.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let other = process_epoch() != parent && process_epoch() == process_epoch();
+            let other = !parent.is_current() && ProcessEpoch::current().is_current() && !parent.is_current();
             // SAFETY: ends the child without running the test harness's destructors.
             unsafe { libc::_exit(if other { 0 } else { 1 }) };
         }
@@ -71,6 +98,6 @@ mod tests {
         // SAFETY: waits for the child made above.
         assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert_eq!(status, 0);
-        assert_eq!(parent, process_epoch());
+        assert!(parent.is_current());
     }
 }

@@ -14,8 +14,8 @@ mod thread;
 
 pub(crate) use clock::Clock;
 pub(crate) use eventfd::EventFd;
-pub(crate) use file::{link_open_file, lock};
-pub(crate) use fork::process_epoch;
+pub(crate) use file::{allocate, link_open_file, lock};
+pub(crate) use fork::ProcessEpoch;
 pub(crate) use kernel_clock::{Discipline, tai_clock};
 pub(crate) use poll::{Polled, poll};
 pub(crate) use region::Region;

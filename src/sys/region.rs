@@ -3,14 +3,14 @@
 use std::io;
 use std::ptr::NonNull;
 
-use super::process_epoch;
+use super::ProcessEpoch;
 
 /// Memory that the kernel may write at any time, so it is reached by pointers only.
 #[derive(Debug)]
 pub(crate) struct Region {
     base: NonNull<u8>,
     len: usize,
-    epoch: u32,
+    epoch: ProcessEpoch,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and this type gives out no references.
@@ -34,8 +34,11 @@ impl Region {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let region =
-            Self { base: NonNull::new(base.cast()).expect("mmap does not give page 0"), len, epoch: process_epoch() };
+        let region = Self {
+            base: NonNull::new(base.cast()).expect("mmap does not give page 0"),
+            len,
+            epoch: ProcessEpoch::current(),
+        };
         // SAFETY: the range mapped above.
         if unsafe { libc::madvise(base, len, libc::MADV_DONTFORK) } != 0 {
             return Err(io::Error::last_os_error());
@@ -51,7 +54,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // In a child the range was never mapped, and may be somebody else's by now.
-        if self.epoch == process_epoch() {
+        if self.epoch.is_current() {
             // SAFETY: the range mapped in `new`, which nothing points into any more.
             unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
         }

@@ -16,14 +16,14 @@ use super::page::{
     VMCLOCK_STATUS_FREERUNNING, VMCLOCK_STATUS_SYNCHRONIZED, VMCLOCK_TIME_TAI, VMCLOCK_TIME_UTC,
 };
 use crate::sys::counter::{self, Counter};
-use crate::sys::{Discipline, process_epoch, tai_clock};
+use crate::sys::{Discipline, ProcessEpoch, tai_clock};
 
 /// Makes pages of measurements; its threads take turns.
 #[derive(Debug)]
 pub struct Calibrator {
     counter_id: u8,
     state: Mutex<State>,
-    epoch: u32,
+    epoch: ProcessEpoch,
 }
 
 /// A page, and how well it was measured.
@@ -88,14 +88,14 @@ impl Calibrator {
             // What happened before is unknown, so every calibrator begins with a disruption.
             disruption_marker: tai_clock().cast_unsigned(),
         };
-        Ok(Self { counter_id, state: Mutex::new(state), epoch: process_epoch() })
+        Ok(Self { counter_id, state: Mutex::new(state), epoch: ProcessEpoch::current() })
     }
 
     /// Measures and makes a page: of TAI when the kernel knows its offset, else of UTC.
     ///
     /// [`Error::Disturbed`], [`Error::System`], or [`Error::Forked`].
     pub fn measure(&self) -> Result<Measurement> {
-        if self.epoch != process_epoch() {
+        if !self.epoch.is_current() {
             return Err(Error::Forked); // the lock may have been held by a thread that is not here
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

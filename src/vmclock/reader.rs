@@ -48,7 +48,8 @@ macro_rules! with {
     ($clock:expr, $memory:ident => $call:expr) => {
         match &$clock.mapping {
             Some(mapping) => {
-                let $memory = &**mapping;
+                let words = **mapping;
+                let $memory = &words;
                 $call
             }
             None => {
@@ -119,6 +120,12 @@ impl Clock {
         self.read(page, || ())
     }
 
+    /// One attempt at that: `false` beside an update, and wherever else [`Clock::snapshot_into`] has to do or to tell more.
+    #[inline(always)]
+    pub fn try_snapshot_into(&self, page: &mut Snapshot) -> bool {
+        self.try_read(page, || ()).is_some()
+    }
+
     /// The time, from the page and the counter of this processor.
     ///
     /// [`Error::NoTime`], [`Error::Range`], and as [`Clock::snapshot`].
@@ -136,6 +143,14 @@ impl Clock {
         let counter_value = self.read(&mut page, counter::read)?;
         check_counter(&page)?;
         time.set(&page, counter_value)
+    }
+
+    /// One attempt at that: `false` beside an update, and wherever else [`Clock::now_into`] has to do or to tell more.
+    #[inline(always)]
+    pub fn try_now_into(&self, time: &mut Time) -> bool {
+        let mut page = Snapshot::default();
+        let counter_value = self.try_read(&mut page, counter::read);
+        counter_value.is_some_and(|value| check_counter(&page).and_then(|()| time.set(&page, value)).is_ok())
     }
 
     /// Waits until the page is another one than that of `last_seq`: `false` when the time is over or a signal came.
@@ -185,19 +200,34 @@ impl Clock {
         }
     }
 
-    #[inline(always)] // `now` is made of this, and a copy between would take longer than all the rest
-    fn read<T>(&self, page: &mut Snapshot, between: impl FnMut() -> T) -> Result<T> {
-        let value = if self.is_full {
-            with!(self, memory => read::<{ WORDS - 1 }, _, _>(memory, page, between))?
-        } else {
-            let value = with!(self, memory => read::<{ MIN_WORDS - 1 }, _, _>(memory, page, between))?;
-            page.vm_generation_counter = 0;
-            value
-        };
-        if page.flags & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
-            page.vm_generation_counter = 0;
+    #[inline(always)]
+    fn read<T>(&self, page: &mut Snapshot, mut between: impl FnMut() -> T) -> Result<T> {
+        match self.try_read(page, &mut between) {
+            Some(value) => Ok(value),
+            None => self.read_again(page, between),
         }
-        Ok(value)
+    }
+
+    /// One attempt at a mapped page of full size, which is nearly always all there is to do, and small enough to become a
+    /// part of the caller: `page` is written from registers, for a copy by way of memory would take longer than the rest.
+    #[inline(always)]
+    fn try_read<T>(&self, page: &mut Snapshot, between: impl FnOnce() -> T) -> Option<T> {
+        let words = **self.mapping.as_ref().filter(|_| self.is_full)?;
+        let Ok(attempt) = seqlock::try_read::<{ WORDS - 1 }, _, _>(&words, BLOCK, between);
+        let whole = attempt.filter(|whole| whole.first as u16 == VERSION)?;
+        fill(page, whole.first, whole.rest);
+        Some(whole.between)
+    }
+
+    /// Everything else.
+    #[cold]
+    #[inline(never)]
+    fn read_again<T>(&self, page: &mut Snapshot, between: impl FnMut() -> T) -> Result<T> {
+        if self.is_full {
+            with!(self, memory => read::<{ WORDS - 1 }, _, _>(memory, page, between))
+        } else {
+            with!(self, memory => read::<{ MIN_WORDS - 1 }, _, _>(memory, page, between))
+        }
     }
 
     /// Waits for a notification, or a while; `false` when a signal came.
@@ -221,7 +251,6 @@ impl Clock {
     }
 }
 
-#[inline(always)]
 fn read<const N: usize, M: ReadWords, T>(memory: &M, page: &mut Snapshot, mut between: impl FnMut() -> T) -> Result<T>
 where
     Stop: From<M::Error>,
@@ -230,16 +259,28 @@ where
     loop {
         if let Some(whole) = seqlock::try_read::<N, _, _>(memory, BLOCK, &mut between).map_err(Stop::from)? {
             check_version(whole.first)?;
-            let [first, rest @ ..] = page.words_mut();
-            *first = whole.first;
-            for (to, from) in rest.iter_mut().zip(whole.rest) {
-                *to = from;
-            }
+            fill(page, whole.first, whole.rest);
             return Ok(whole.between);
         }
         if patience.is_over() {
             return Err(Error::Stuck);
         }
+    }
+}
+
+/// The generation counter of a page that has none is zero.
+#[inline(always)]
+fn fill<const N: usize>(page: &mut Snapshot, first: u64, rest: [u64; N]) {
+    let mut words = [0; WORDS];
+    words[0] = first;
+    for (to, from) in words[1..].iter_mut().zip(rest) {
+        *to = from;
+    }
+    if words[FLAGS - BLOCK] & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT == 0 {
+        words[WORDS - 1] = 0;
+    }
+    for (to, from) in page.words_mut().iter_mut().zip(words) {
+        *to = from;
     }
 }
 

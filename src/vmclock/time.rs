@@ -179,8 +179,8 @@ impl Fraction {
     fn product(ticks: u64, period: u64, shift: u8) -> Self {
         let product = u128::from(ticks) * u128::from(period);
         if shift < 64 {
-            let cut = product as u64 & ((1 << shift) - 1);
-            return Self { whole: product >> shift, rest: cut != 0 };
+            let shift = shift & 63; // no other, which saves the compiler a second way
+            return Self { whole: product >> shift, rest: product as u64 & ((1 << shift) - 1) != 0 };
         }
         let whole = product.checked_shr(shift.into()).unwrap_or(0);
         Self { whole, rest: whole.checked_shl(shift.into()).unwrap_or(0) != product }

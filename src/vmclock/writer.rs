@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::page::{BODY, FULL_SIZE, MAGIC, MIN_WORDS, Snapshot, VERSION, VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS};
 use super::reader::{check_header, check_length};
 use crate::shm::{Access, Mapping, Plain, ReadWords, Segment, seqlock};
-use crate::sys::process_epoch;
+use crate::sys::ProcessEpoch;
 
 /// The one writer of a page; its threads take turns.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Writer {
     /// Words of the block.
     len: usize,
     turn: Mutex<()>,
-    epoch: u32,
+    epoch: ProcessEpoch,
 }
 
 /// Bytes of a page that is made here: a page of memory, as hypervisors have it.
@@ -77,7 +77,7 @@ impl Writer {
             return Err(Error::malformed(&path, format!("{why}; remove the file if no one needs it")));
         }
         let len = if size >= FULL_SIZE as u64 { WORDS } else { MIN_WORDS };
-        Ok(Self { path, segment, mapping, len, turn: Mutex::new(()), epoch: process_epoch() })
+        Ok(Self { path, segment, mapping, len, turn: Mutex::new(()), epoch: ProcessEpoch::current() })
     }
 
     /// Replaces the content of the page; version, sequence number and padding of `page` do not matter.
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     fn check_process(&self) -> Result<()> {
-        if self.epoch == process_epoch() { Ok(()) } else { Err(Error::Forked) }
+        if self.epoch.is_current() { Ok(()) } else { Err(Error::Forked) }
     }
 }
 
@@ -203,18 +203,20 @@ mod tests {
             writer.write(&page(1)).expect("write");
             drop(writer);
             let clock = Clock::open(&path, Options::default()).expect("open");
-            let mut child = Command::new(std::env::current_exe().expect("this test"))
-                .args(["--exact", "vmclock::writer::tests::child_writes_and_stops", "--ignored"])
-                .env("SHMHOT_TEST_PAGE", &path)
-                .env("SHMHOT_TEST_STOP_BEFORE", stop_before.to_string())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("start a writer");
-            wait_until_stopped(child.id());
+            let mut child = Child(
+                Command::new(std::env::current_exe().expect("this test"))
+                    .args(["--exact", "vmclock::writer::tests::child_writes_and_stops", "--ignored"])
+                    .env("SHMHOT_TEST_PAGE", &path)
+                    .env("SHMHOT_TEST_STOP_BEFORE", stop_before.to_string())
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .expect("start a writer"),
+            );
+            child.wait_until_stopped();
 
             for killed in [false, true] {
                 if killed {
-                    child.kill().and_then(|()| child.wait()).expect("kill the writer");
+                    child.kill();
                 }
                 let begin = Instant::now();
                 match (stop_before, clock.snapshot()) {
@@ -234,12 +236,28 @@ mod tests {
         }
     }
 
-    #[allow(unsafe_code)]
-    fn wait_until_stopped(pid: u32) {
-        let mut status = 0;
-        // SAFETY: waits for a child of this test.
-        let changed = unsafe { libc::waitpid(pid.cast_signed(), &mut status, libc::WUNTRACED) };
-        assert!(changed == pid.cast_signed() && libc::WIFSTOPPED(status), "{changed}, status {status:#x}");
+    /// A writer that does not outlive its test.
+    struct Child(std::process::Child);
+
+    impl Child {
+        #[allow(unsafe_code)]
+        fn wait_until_stopped(&self) {
+            let (pid, mut status) = (self.0.id().cast_signed(), 0);
+            // SAFETY: waits for a child of this test.
+            let changed = unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) };
+            assert!(changed == pid && libc::WIFSTOPPED(status), "{changed}, status {status:#x}");
+        }
+
+        fn kill(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            self.kill();
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn without_permission_child() {
     for path in [&page, &foreign] {
         fs::write(path, raw(&sound(), 4096, 4096)).unwrap();
     }
-    fs::set_permissions(&page, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&page, Permissions::from_mode(0o000)).unwrap();
     fs::set_permissions(&foreign, Permissions::from_mode(0o444)).unwrap();
     fs::set_permissions(page.parent().unwrap(), Permissions::from_mode(0o555)).unwrap();
     std::thread::spawn(move || {

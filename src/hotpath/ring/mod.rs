@@ -28,7 +28,7 @@ use super::timers::{TimerId, Timers};
 use super::token::{Purpose, Token};
 use super::uring::{Entered, Event, Uring};
 use super::waker::Waker;
-use crate::sys::{self, Clock, EventFd, process_epoch, thread_number};
+use crate::sys::{self, Clock, EventFd, ProcessEpoch, thread_number};
 use deadlines::{Deadline, Drain, nanoseconds};
 
 /// How long a ring that is dropped waits for the kernel to let go of its memory.
@@ -89,7 +89,7 @@ pub struct Ring {
     /// Number of the thread that drives it, 0 before there is one.
     owner: u64,
     /// The process that made it.
-    epoch: u32,
+    epoch: ProcessEpoch,
 }
 
 impl Ring {
@@ -123,7 +123,7 @@ impl Ring {
             stats: Stats::default(),
             options,
             owner: 0,
-            epoch: process_epoch(),
+            epoch: ProcessEpoch::current(),
         })
     }
 
@@ -449,7 +449,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        let forked = self.epoch != process_epoch();
+        let forked = !self.epoch.is_current();
         let quiet = !forked && self.shut_down();
         // SAFETY: taken once, and never used again.
         #[allow(unsafe_code)]
