@@ -143,5 +143,9 @@ int main(int argc, char **argv)
         known = true;
     }
     check(vmclock_close(clock), "cannot close the page");
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("vmclock_now: standard output");
+        return 1;
+    }
     return missed;
 }

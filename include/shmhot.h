@@ -10,6 +10,7 @@
 
 #include "shmhot/status.h"
 #include "shmhot/hotpath.h"
+#include "shmhot/observer.h"
 #include "shmhot/vmclock.h"
 
 #endif  /* SHMHOT_H */

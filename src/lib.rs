@@ -3,6 +3,7 @@
 //! ```text
 //! abi      the C floor: converts, calls, converts back (feature `capi`)
 //! hotpath  a socket ring on io_uring
+//! observer utilization metrics
 //! vmclock  the hypervisor's clock, and time with a bound
 //! shm      what shared memory stands on: mappings, words, seqlock
 //! sys      the few system calls that no crate gives us
@@ -17,6 +18,8 @@
 pub mod abi;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod observer;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 mod shm;
 pub mod status;

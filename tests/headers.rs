@@ -47,6 +47,18 @@ Operations are queued; hotpath_wait() hands all of them to the kernel in one sys
 completions. docs/hotpath.md is the guide, this header the contract.",
     },
     Header {
+        path: "include/shmhot/observer.h",
+        guard: "SHMHOT_OBSERVER_H",
+        sources: &["src/abi/observer.rs"],
+        system_includes: &["stddef.h", "stdint.h"],
+        includes: &["status.h"],
+        rename: &[],
+        introduction: "shmhot/observer.h: utilization metrics in shared memory.
+
+A worker stores numbers in its segment of a file; whoever wants to know them reads them there, without asking it.
+docs/observer.md is the guide, this header the contract.",
+    },
+    Header {
         path: "include/shmhot/vmclock.h",
         guard: "SHMHOT_VMCLOCK_H",
         sources: &["src/abi/vmclock.rs", "src/vmclock/page.rs", "src/vmclock/time.rs"],
@@ -229,7 +241,9 @@ fn only_our_names_are_declared() {
 }
 
 fn is_ours(name: &str) -> bool {
-    ["shmhot_", "SHMHOT_", "hotpath_", "HOTPATH_", "vmclock_", "VMCLOCK_"].iter().any(|prefix| name.starts_with(prefix))
+    ["shmhot_", "SHMHOT_", "hotpath_", "HOTPATH_", "observer_", "OBSERVER_", "vmclock_", "VMCLOCK_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 #[test]

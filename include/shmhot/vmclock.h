@@ -358,11 +358,14 @@ int32_t vmclock_wait_until_past(const vmclock_clock_t *clock, int64_t time_ns, u
  *
  * A new page appears whole, and is of 4096 bytes; its clock status is unknown until the first write.
  *
+ * Beside the page lies a file of the same name with a dot before it and .lock behind it, which keeps writers apart; it
+ * goes when the writer is closed.
+ *
  * Parameters: path: links are not followed. mode: permissions of a new file, 0 for 0644. writer receives the handle.
  *
- * Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EBUSY when
- * another writer of this library, or a child that its process has forked, has it open; -ENOSPC, -EACCES, -ELOOP and
- * whatever else making a file can end with.
+ * Returns: 0; -EPROTO when the file is something else, or a page of another version: it is left as it is; -EPERM when
+ * it belongs to another user; -EBUSY when another writer of this library, or a child that its process has forked, has
+ * it; -ENOSPC, -EACCES, -ELOOP and whatever else making a file can end with.
  *
  * Threads: any. Blocking: no.
  *
@@ -422,19 +425,20 @@ int32_t vmclock_writer_remove(vmclock_writer_t *writer);
 int32_t vmclock_calibrator_create(vmclock_calibrator_t **calibrator);
 
 /**
- * Measures, and makes a page of it: TAI when the kernel knows its offset, else UTC. To be called about once a second,
- * the result to be given to vmclock_writer_write.
+ * Measures, and makes a page of it: of TAI when the kernel knows its offset at the first time, else of UTC. To be
+ * called about once a second, the result to be given to vmclock_writer_write.
  *
  * The maximum error is the kernel's own (adjtimex) plus that of the measurement, and grows by the kernel's tolerance,
- * 500 ppm. A step of the kernel's clock, or of the counter, changes the disruption_marker.
+ * 500 ppm. A step of the kernel's clock, or of the counter, changes the disruption_marker, with which each calibrator
+ * begins anew.
  *
  * Parameters: page receives the page. bracket_ns, unless NULL: how long the best reading of the kernel's clock took, which
  * bounds the error of the measurement itself.
  *
- * Returns: 0; -EAGAIN when the counter and the kernel's clock could not be read together: try again; SHMHOT_EFORK in
- * a child of the process that made the calibrator.
+ * Returns: 0; -EAGAIN when the counter and the kernel's clock could not be read together: try again; -EPERM where a
+ * sandbox refuses adjtimex; SHMHOT_EFORK in a child of the process that made the calibrator.
  *
- * Threads: any number; they take turns. Blocking: 100 ms the first time, then some microseconds.
+ * Threads: any number; they take turns. Blocking: 100 ms the first time and after a disruption, else some microseconds.
  *
  * Safety: calibrator is NULL or a handle; page is valid for writes, bracket_ns NULL or so.
  */

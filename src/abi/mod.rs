@@ -9,6 +9,8 @@
 pub mod absent;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod observer;
 pub mod status;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod vmclock;
@@ -188,6 +190,18 @@ pub(crate) unsafe fn read_sized<T: Extensible, E>(from: *const T, name: &'static
     }
 }
 
+/// The same where NULL stands for the defaults, which are zeros.
+///
+/// # Safety
+/// `from` is NULL or valid for reads of the size in its first field.
+pub(crate) unsafe fn read_options<T: Extensible, E>(from: *const T) -> Result<T, Refusal<E>> {
+    if from.is_null() {
+        return Ok(T::zeroed());
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read_sized(from, "options") }
+}
+
 /// Writes a struct for the caller, as much of it as the caller knows; what we do not know is zeroed.
 ///
 /// # Safety
@@ -320,7 +334,7 @@ mod tests {
             let mut names: Vec<_> =
                 source.split(before).skip(1).filter_map(|rest| rest.split([',', '(']).next()).collect();
             names.retain(|name| {
-                ["hotpath_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
+                ["hotpath_", "observer_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
                     && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             });
             names.sort_unstable();
@@ -330,7 +344,7 @@ mod tests {
         let mut answered = names(here, "\n    ");
         answered.push("hotpath_supported");
         answered.sort_unstable();
-        let systems = concat!(include_str!("hotpath.rs"), include_str!("vmclock.rs"));
+        let systems = concat!(include_str!("hotpath.rs"), include_str!("observer.rs"), include_str!("vmclock.rs"));
         assert_eq!(answered, names(systems, "extern \"C\" fn "));
     }
 }

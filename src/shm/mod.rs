@@ -2,24 +2,30 @@
 //!
 //! ```text
 //! segment   files: made whole, opened without surprises, measured before they are mapped
+//! lock      keeps their writers apart
 //! mapping   a part of a file as atomic words
 //! words     the ways to reach such words, and the fences between
+//! slots     a part of a file as numbers of any size, at any offset
 //! seqlock   blocks of words that are read as one, beside a writer
 //! patience  a wait that has an end
 //! ```
 #![allow(unsafe_code)]
 
+mod lock;
 mod mapping;
 #[cfg(test)]
 mod model;
 mod patience;
 mod segment;
 pub(crate) mod seqlock;
+mod slots;
 mod words;
 
+pub(crate) use lock::Lock;
 pub(crate) use mapping::{Access, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
+pub(crate) use slots::{Place, Slots};
 #[cfg(test)]
 pub(crate) use words::{Fence, WriteWords};
 pub(crate) use words::{Plain, ReadWords};

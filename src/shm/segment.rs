@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, Permi
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
 
+use super::lock::hidden;
 use super::words::{Fence, ReadWords};
 use crate::sys;
 
@@ -41,7 +42,7 @@ impl Segment {
         Ok(Self { file, is_device: kind.is_char_device() })
     }
 
-    /// Makes a file that appears under its name with this content, locked, or not at all.
+    /// Makes a file that appears under its name with this content, or not at all. The caller holds its [`super::Lock`].
     ///
     /// `AlreadyExists` when something has the name, be it a link that leads nowhere.
     pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
@@ -50,24 +51,34 @@ impl Segment {
             _ => Path::new("."),
         };
         let nameless = OpenOptions::new().read(true).write(true).mode(0o0).custom_flags(libc::O_TMPFILE).open(folder);
-        match nameless {
-            Ok(file) => {
-                let segment = Self { file, is_device: false };
-                segment.fill(mode, content)?;
-                sys::link_open_file(&segment.file, path)?;
-                Ok(segment)
-            }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+        let made = nameless.and_then(|file| {
+            let segment = Self { file, is_device: false };
+            segment.fill(mode, content)?;
+            sys::link_open_file(&segment.file, path)?;
+            Ok(segment)
+        });
+        match made {
+            // This file system has no nameless files, or there is no /proc to name them by.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT)
+                ) =>
+            {
                 Self::create_by_another_name(path, mode, content)
             }
-            Err(error) => Err(error),
+            made => made,
         }
     }
 
-    /// For file systems without nameless files. Killed in here, it leaves a file with a dot before its name.
+    /// Killed in here, it leaves a hidden file, which the next one replaces.
     fn create_by_another_name(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
-        let name = path.file_name().ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
-        let other = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let name = path.file_name().ok_or(io::Error::from_raw_os_error(libc::EISDIR))?;
+        let other = path.with_file_name(hidden(name, ".new"));
+        match std::fs::remove_file(&other) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o0).open(&other)?;
         let segment = Self { file, is_device: false };
         let made = segment.fill(mode, content).and_then(|()| std::fs::hard_link(&other, path));
@@ -77,23 +88,17 @@ impl Segment {
 
     fn fill(&self, mode: u32, content: &[u8]) -> io::Result<()> {
         (&self.file).write_all(content)?; // and so a full disk shows now, not as SIGBUS later
-        self.file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask
-        self.lock()
+        self.file.set_permissions(Permissions::from_mode(mode)) // whatever the umask
     }
 
-    /// Locks it until this process, and all that it has forked, have closed it. `WouldBlock` when another one has.
-    pub(crate) fn lock(&self) -> io::Result<()> {
-        sys::lock(&self.file)
+    /// Whether it belongs to the user that this process acts for.
+    pub(crate) fn is_own(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.uid() == sys::effective_user())
     }
 
     /// Whether this is the file that the path names.
     pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let ours = self.file.metadata()?;
-        match std::fs::symlink_metadata(path) {
-            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        is_at(&self.file, path)
     }
 
     /// Has the file system set blocks aside for a part of the file, so that a full disk is an error now, and not SIGBUS
@@ -122,6 +127,16 @@ impl Segment {
 impl AsRawFd for Segment {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.file.as_raw_fd()
+    }
+}
+
+/// Whether an open file is the one that the path names.
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

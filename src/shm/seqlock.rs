@@ -65,9 +65,7 @@ pub(crate) fn try_read<const N: usize, M: ReadWords, T>(
     Ok(is_whole.then_some(Whole { first, rest, between }))
 }
 
-/// Replaces the block from `at` by `words`, whose sequence number does not matter. There is one writer at a time: its lock,
-/// a locked instruction after each update, is also what keeps a page in its even state long enough to be seen beside a
-/// writer that never pauses.
+/// Replaces the block from `at` by `words`, whose sequence number does not matter. There is one writer at a time.
 ///
 /// Returns the new sequence number.
 #[inline]

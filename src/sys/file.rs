@@ -17,6 +17,12 @@ pub(crate) fn link_open_file(file: &File, path: &Path) -> io::Result<()> {
     if linked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The user whose permissions this process has.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Takes the exclusive lock of an open file, or says `WouldBlock`. It ends with the last descriptor of this opening.
 pub(crate) fn lock(file: &File) -> io::Result<()> {
     // SAFETY: no pointers are passed.

@@ -14,9 +14,9 @@ mod thread;
 
 pub(crate) use clock::Clock;
 pub(crate) use eventfd::EventFd;
-pub(crate) use file::{allocate, link_open_file, lock};
+pub(crate) use file::{allocate, effective_user, link_open_file, lock};
 pub(crate) use fork::ProcessEpoch;
-pub(crate) use kernel_clock::{Discipline, tai_clock};
+pub(crate) use kernel_clock::{Discipline, KernelClock, KernelLeap};
 pub(crate) use poll::{Polled, poll};
 pub(crate) use region::Region;
 pub(crate) use socket::{close, is_open, shutdown_write};

@@ -7,16 +7,17 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::SECOND;
 use super::error::{Error, Result};
 use super::leap;
 use super::page::{
-    Snapshot, VERSION, VMCLOCK_COUNTER_ARM_VCNT, VMCLOCK_COUNTER_X86_TSC, VMCLOCK_FLAG_PERIOD_ESTERROR_VALID,
-    VMCLOCK_FLAG_PERIOD_MAXERROR_VALID, VMCLOCK_FLAG_TAI_OFFSET_VALID, VMCLOCK_FLAG_TIME_ESTERROR_VALID,
-    VMCLOCK_FLAG_TIME_MAXERROR_VALID, VMCLOCK_LEAP_NONE, VMCLOCK_LEAP_POS, VMCLOCK_LEAP_PRE_NEG, VMCLOCK_LEAP_PRE_POS,
-    VMCLOCK_STATUS_FREERUNNING, VMCLOCK_STATUS_SYNCHRONIZED, VMCLOCK_TIME_TAI, VMCLOCK_TIME_UTC,
+    Snapshot, VERSION, VMCLOCK_FLAG_PERIOD_ESTERROR_VALID, VMCLOCK_FLAG_PERIOD_MAXERROR_VALID,
+    VMCLOCK_FLAG_TAI_OFFSET_VALID, VMCLOCK_FLAG_TIME_ESTERROR_VALID, VMCLOCK_FLAG_TIME_MAXERROR_VALID,
+    VMCLOCK_LEAP_NONE, VMCLOCK_LEAP_POS, VMCLOCK_LEAP_PRE_NEG, VMCLOCK_LEAP_PRE_POS, VMCLOCK_STATUS_FREERUNNING,
+    VMCLOCK_STATUS_SYNCHRONIZED, VMCLOCK_TIME_TAI, VMCLOCK_TIME_UTC, counter_id,
 };
-use crate::sys::counter::{self, Counter};
-use crate::sys::{Discipline, ProcessEpoch, tai_clock};
+use crate::sys::counter;
+use crate::sys::{Discipline, KernelClock, KernelLeap, ProcessEpoch};
 
 /// Makes pages of measurements; its threads take turns.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ struct State {
     readings: VecDeque<Reading>,
     /// TAI - UTC of the kernel's clocks.
     tai_offset: i64,
+    /// The type of the first page, and so of all: whoever waits for a time waits for one of that.
+    time_type: Option<u8>,
     disruption_marker: u64,
 }
 
@@ -50,48 +53,46 @@ struct Reading {
     counter: u64,
     /// Nanoseconds of CLOCK_TAI, which leap seconds do not disturb.
     tai_ns: i64,
+    /// CLOCK_TAI - CLOCK_MONOTONIC: another number after a step, a suspension, or a new TAI offset, and at no other time.
+    since_boot_ns: i64,
     /// Counts that the reading took; that of `tai_ns` is at most half of them from `counter`.
     bracket: u64,
 }
 
 /// Attempts at a reading, of which the shortest counts.
-const ATTEMPTS: u32 = 32;
+const READINGS: u32 = 32;
+/// Attempts to have the kernel's opinion stay the same around a reading.
+const ATTEMPTS: u32 = 8;
 /// The shortest time that a period is measured over.
 const FIRST_NS: i64 = 100_000_000;
 /// The longest: the kernel steers meanwhile.
 const WINDOW_NS: i64 = 8_000_000_000;
 /// Readings that are kept lie this far apart.
 const SPACING_NS: i64 = 500_000_000;
-/// What the kernel steers in a second at most, twice: a larger deviation is a step.
+/// How far two clocks of the kernel that were read one after the other may seem to have moved against each other.
+const JITTER_NS: u64 = 5_000;
+/// What the kernel steers in a second at most, twice: the counter has jumped when it is further off.
 const STEERING_NS: i64 = 1_000_000;
 /// TAI has been further ahead of UTC since leap seconds exist. A smaller offset is one that nobody has told the kernel.
 const FIRST_TAI_OFFSET: i64 = 10;
-
-const SECOND: i64 = 1_000_000_000;
 
 impl Calibrator {
     /// Prepares to measure.
     ///
     /// [`Error::Counter`] when the counter's rate is not constant.
     pub fn new() -> Result<Self> {
-        let counter_id = match counter::COUNTER {
-            Some(Counter::X86Tsc) => VMCLOCK_COUNTER_X86_TSC,
-            Some(Counter::ArmVcnt) => VMCLOCK_COUNTER_ARM_VCNT,
-            None => return Err(Error::Counter),
-        };
-        if !counter::is_constant() {
-            return Err(Error::Counter);
-        }
+        let counter_id = counter_id().filter(|_| counter::is_constant()).ok_or(Error::Counter)?;
         let state = State {
             readings: VecDeque::new(),
             tai_offset: 0,
+            time_type: None,
             // What happened before is unknown, so every calibrator begins with a disruption.
-            disruption_marker: tai_clock().cast_unsigned(),
+            disruption_marker: KernelClock::Tai.now().cast_unsigned(),
         };
         Ok(Self { counter_id, state: Mutex::new(state), epoch: ProcessEpoch::current() })
     }
 
-    /// Measures and makes a page: of TAI when the kernel knows its offset, else of UTC.
+    /// Measures and makes a page: of TAI when the kernel knows its offset at the first time, else of UTC.
     ///
     /// [`Error::Disturbed`], [`Error::System`], or [`Error::Forked`].
     pub fn measure(&self) -> Result<Measurement> {
@@ -112,25 +113,32 @@ impl Calibrator {
         // The tolerance is in 2^-16 ppm.
         let steering = u128::from(period) * u128::from(discipline.tolerance) / (65_536 * 1_000_000) + 1;
 
-        let knows_tai = discipline.tai_offset >= FIRST_TAI_OFFSET;
+        // The kernel adds up its maximum error once a second.
+        let maxerror_ns =
+            discipline.maxerror_us.saturating_mul(1_000).saturating_add(discipline.tolerance * 1_000 / 65_536);
+
+        let tai_offset =
+            i16::try_from(discipline.tai_offset).ok().filter(|&offset| i64::from(offset) >= FIRST_TAI_OFFSET);
+        let first_type = if tai_offset.is_some() { VMCLOCK_TIME_TAI } else { VMCLOCK_TIME_UTC };
+        let time_type = *state.time_type.get_or_insert(first_type);
         let utc_ns = reading.tai_ns - discipline.tai_offset * SECOND;
-        let time_ns = if knows_tai { reading.tai_ns } else { utc_ns };
+        let time_ns = if time_type == VMCLOCK_TIME_TAI { reading.tai_ns } else { utc_ns };
         let page = Snapshot {
             version: VERSION,
             counter_id: self.counter_id,
-            time_type: if knows_tai { VMCLOCK_TIME_TAI } else { VMCLOCK_TIME_UTC },
+            time_type,
             disruption_marker: state.disruption_marker,
             flags: VMCLOCK_FLAG_PERIOD_ESTERROR_VALID
                 | VMCLOCK_FLAG_PERIOD_MAXERROR_VALID
                 | VMCLOCK_FLAG_TIME_ESTERROR_VALID
                 | VMCLOCK_FLAG_TIME_MAXERROR_VALID
-                | if knows_tai { VMCLOCK_FLAG_TAI_OFFSET_VALID } else { 0 },
+                | tai_offset.map_or(0, |_| VMCLOCK_FLAG_TAI_OFFSET_VALID),
             clock_status: if discipline.synchronized {
                 VMCLOCK_STATUS_SYNCHRONIZED
             } else {
                 VMCLOCK_STATUS_FREERUNNING
             },
-            tai_offset_sec: if knows_tai { discipline.tai_offset as i16 } else { 0 },
+            tai_offset_sec: tai_offset.unwrap_or(0),
             leap_indicator: leap_indicator(&discipline, utc_ns / SECOND),
             counter_period_shift: shift,
             counter_value: reading.counter,
@@ -141,7 +149,7 @@ impl Calibrator {
             // Rounded up, so that converting back rounds to the same nanosecond.
             time_frac_sec: (((time_ns % SECOND) as u128) << 64).div_ceil(SECOND as u128) as u64,
             time_esterror_nanosec: discipline.esterror_us.saturating_mul(1_000).saturating_add(reading_error_ns),
-            time_maxerror_nanosec: discipline.maxerror_us.saturating_mul(1_000).saturating_add(reading_error_ns),
+            time_maxerror_nanosec: maxerror_ns.saturating_add(reading_error_ns),
             ..Snapshot::default()
         };
         Ok(Measurement { page, bracket_ns })
@@ -175,27 +183,35 @@ impl State {
         }
     }
 
-    /// Whether a reading lies where those before lead one to expect it. A new TAI offset shifts them.
+    /// Whether a reading goes on where those before end. A new TAI offset shifts them.
     fn continues(&mut self, reading: &Reading, tai_offset: i64) -> bool {
-        let (Some(first), Some(last)) = (self.readings.front(), self.readings.back()) else { return true };
-        let ticks = |since: &Reading| reading.counter.wrapping_sub(since.counter);
-        let Some(elapsed) = reading.tai_ns.checked_sub(last.tai_ns) else { return false };
-        if self.readings.len() < 2 {
-            return elapsed >= 0 && ticks(last) < u64::MAX / 2; // no rate is known yet
-        }
-        let line_ticks = last.counter.wrapping_sub(first.counter);
-        let line_ns = (last.tai_ns - first.tai_ns).cast_unsigned();
-        let expected = i64::try_from(ticks_to_ns(ticks(last), line_ns, line_ticks)).unwrap_or(i64::MAX);
-        let limit = expected / (SECOND / STEERING_NS) + STEERING_NS / 10;
-        if elapsed.abs_diff(expected) <= limit.cast_unsigned() {
-            return true;
-        }
+        let Some(last) = self.readings.back() else { return true };
+        let moved = reading.since_boot_ns - last.since_boot_ns;
         let told = (tai_offset - self.tai_offset).saturating_mul(SECOND);
-        let shifted = told != 0 && (elapsed.saturating_sub(told)).abs_diff(expected) <= limit.cast_unsigned();
-        if shifted {
-            self.readings.iter_mut().for_each(|earlier| earlier.tai_ns += told);
+        if moved.abs_diff(told) <= JITTER_NS {
+            for earlier in &mut self.readings {
+                earlier.tai_ns += told;
+                earlier.since_boot_ns += told;
+            }
+        } else if moved.unsigned_abs() > JITTER_NS {
+            return false;
         }
-        shifted
+        self.agrees(reading)
+    }
+
+    /// Whether the counter has gone on as the readings before make one expect.
+    fn agrees(&self, reading: &Reading) -> bool {
+        let (Some(first), Some(last)) = (self.readings.front(), self.readings.back()) else { return true };
+        let ticks = |from: &Reading, to: &Reading| to.counter.wrapping_sub(from.counter);
+        let elapsed = reading.tai_ns.saturating_sub(last.tai_ns);
+        if self.readings.len() < 2 {
+            return elapsed >= 0 && ticks(last, reading) < u64::MAX / 2; // no rate is known yet
+        }
+        let line_ns = (last.tai_ns - first.tai_ns).cast_unsigned();
+        let expected = ticks_to_ns(ticks(last, reading), line_ns, ticks(first, last));
+        let expected = i64::try_from(expected).unwrap_or(i64::MAX);
+        let limit = expected / (SECOND / STEERING_NS) + STEERING_NS / 10;
+        elapsed.abs_diff(expected) <= limit.cast_unsigned()
     }
 }
 
@@ -203,32 +219,45 @@ impl State {
 fn read_both() -> Result<(Reading, Discipline)> {
     for _ in 0..ATTEMPTS {
         let before = Discipline::read().map_err(Error::system("adjtimex"))?;
-        let best = (0..ATTEMPTS).map(|_| Reading::take()).min_by_key(|reading| reading.bracket);
+        let (_, _, set_before) = shortest(since_boot);
+        let (counter, bracket, tai_ns) = shortest(tai_at_counter);
+        let (_, _, since_boot_ns) = shortest(since_boot);
         let after = Discipline::read().map_err(Error::system("adjtimex"))?;
-        if let Some(reading) = best
-            && (before.state, before.tai_offset) == (after.state, after.tai_offset)
+        if (before.leap, before.tai_offset) == (after.leap, after.tai_offset)
+            && since_boot_ns.abs_diff(set_before) <= JITTER_NS
         {
-            return Ok((reading, after));
+            return Ok((Reading { counter, tai_ns, since_boot_ns, bracket }, after));
         }
     }
     Err(Error::Disturbed)
 }
 
-impl Reading {
-    fn take() -> Self {
-        let before = counter::read();
-        let tai_ns = tai_clock();
-        let bracket = counter::read().wrapping_sub(before);
-        Self { counter: before.wrapping_add(bracket / 2), tai_ns, bracket }
-    }
+/// The attempt that took the shortest time, its second number.
+fn shortest(attempt: impl Fn() -> (u64, u64, i64)) -> (u64, u64, i64) {
+    (1..READINGS).map(|_| attempt()).fold(attempt(), |best, next| if next.1 < best.1 { next } else { best })
+}
+
+fn tai_at_counter() -> (u64, u64, i64) {
+    let before = counter::read();
+    let tai_ns = KernelClock::Tai.now();
+    let bracket = counter::read().wrapping_sub(before);
+    (before.wrapping_add(bracket / 2), bracket, tai_ns)
+}
+
+fn since_boot() -> (u64, u64, i64) {
+    let before = KernelClock::Tai.now();
+    let monotonic_ns = KernelClock::Monotonic.now();
+    let bracket = KernelClock::Tai.now() - before;
+    // If the clock was set back in between, nothing could be worse.
+    (0, u64::try_from(bracket).unwrap_or(u64::MAX), before + bracket / 2 - monotonic_ns)
 }
 
 /// A page's leap indicator tells of the end of a month, the kernel's state of the end of a day.
 fn leap_indicator(discipline: &Discipline, utc: i64) -> u8 {
-    match discipline.state {
-        libc::TIME_INS if leap::is_last_day(utc) => VMCLOCK_LEAP_PRE_POS,
-        libc::TIME_DEL if leap::is_last_day(utc) => VMCLOCK_LEAP_PRE_NEG,
-        libc::TIME_OOP => VMCLOCK_LEAP_POS,
+    match discipline.leap {
+        Some(KernelLeap::Inserts) if leap::is_last_day(utc) => VMCLOCK_LEAP_PRE_POS,
+        Some(KernelLeap::Deletes) if leap::is_last_day(utc) => VMCLOCK_LEAP_PRE_NEG,
+        Some(KernelLeap::Inside) => VMCLOCK_LEAP_POS,
         _ => VMCLOCK_LEAP_NONE,
     }
 }

@@ -40,6 +40,8 @@ pub enum Error {
     NoBound,
     /// Another writer has the page.
     Busy(PathBuf),
+    /// The page is another user's.
+    Foreign(PathBuf),
     /// The page has no room for a generation counter.
     NoRoom,
     /// The writer or calibrator was made before a fork, and this is the child.
@@ -87,6 +89,7 @@ impl Failure for Error {
             Self::NoTime(_) | Self::NoBound => -libc::ENODATA,
             Self::Range => -libc::EOVERFLOW,
             Self::Busy(_) => -libc::EBUSY,
+            Self::Foreign(_) => -libc::EPERM,
             Self::NoRoom => -libc::EINVAL,
             Self::Forked => SHMHOT_EFORK,
             Self::Counter => -libc::EOPNOTSUPP,
@@ -101,7 +104,7 @@ impl fmt::Display for Error {
             Self::File { doing, path, errno } => {
                 write!(f, "{}: {doing}: {}", path.display(), io::Error::from_raw_os_error(*errno))?;
                 match *errno {
-                    libc::ENOENT if path.starts_with("/dev") => write!(
+                    libc::ENOENT if path == Path::new(super::Clock::DEFAULT_PATH) => write!(
                         f,
                         ": no hypervisor or calibrator provides a clock page here (the kernel's driver is ptp_vmclock)"
                     ),
@@ -124,11 +127,19 @@ impl fmt::Display for Error {
                 "the page bounds no error (TIME_MAXERROR_VALID, PERIOD_MAXERROR_VALID), so no time is certainly over"
             ),
             Self::Busy(path) => write!(f, "{}: another writer has this page", path.display()),
+            Self::Foreign(path) => write!(
+                f,
+                "{}: this page belongs to another user, who could change it or cut it: remove it first",
+                path.display()
+            ),
             Self::NoRoom => write!(f, "the page ends before vm_generation_counter: clear VM_GEN_COUNTER_PRESENT"),
             Self::Forked => write!(f, "this was made before a fork: the child needs one of its own"),
             Self::Counter => write!(f, "this processor has no counter of a constant rate"),
             Self::Disturbed => {
                 write!(f, "the counter and the kernel's clock could not be read together often enough: try again")
+            }
+            Self::System { doing: "adjtimex", errno: libc::EPERM } => {
+                write!(f, "adjtimex: Operation not permitted: a sandbox refuses even to read how good the clock is")
             }
             Self::System { doing, errno } => write!(f, "{doing}: {}", io::Error::from_raw_os_error(*errno)),
         }

@@ -3,11 +3,11 @@
 //! A page says that its month ends, or the last one ended, with a leap second, and how far TAI is from UTC at the
 //! reference time. From both follows UTC on either side of the leap second, whichever side the reference is on.
 
+use super::SECOND;
 use super::page::{
     VMCLOCK_LEAP_POS, VMCLOCK_LEAP_POST_NEG, VMCLOCK_LEAP_POST_POS, VMCLOCK_LEAP_PRE_NEG, VMCLOCK_LEAP_PRE_POS,
 };
 
-const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 /// A leap second that a page tells of.

@@ -23,3 +23,6 @@ pub use page::*;
 pub use reader::{Clock, Options};
 pub use time::*;
 pub use writer::Writer;
+
+/// Nanoseconds.
+const SECOND: i64 = 1_000_000_000;

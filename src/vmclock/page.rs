@@ -14,6 +14,7 @@
 use static_assertions::{const_assert_eq, const_assert_ne};
 
 use crate::shm::Plain;
+use crate::sys::counter::{self, Counter};
 
 /// counter_id: CNTVCT_EL0 of an ARM processor.
 pub const VMCLOCK_COUNTER_ARM_VCNT: u8 = 0;
@@ -95,6 +96,8 @@ pub(super) const MIN_SIZE: usize = 0x68;
 pub(super) const FULL_SIZE: usize = 0x70;
 /// Where a [`Snapshot`] begins.
 pub(super) const BODY: usize = 0x08;
+/// The same in words.
+pub(super) const BLOCK: usize = BODY / 8;
 
 /// A page as it was between two updates, from its version on.
 ///
@@ -145,6 +148,15 @@ pub struct Snapshot {
     pub time_maxerror_nanosec: u64,
     /// Changes when the machine is cloned or taken back to an earlier state. Zero if the page has none.
     pub vm_generation_counter: u64,
+}
+
+/// The counter_id of this processor's counter.
+pub(super) const fn counter_id() -> Option<u8> {
+    match counter::COUNTER {
+        Some(Counter::X86Tsc) => Some(VMCLOCK_COUNTER_X86_TSC),
+        Some(Counter::ArmVcnt) => Some(VMCLOCK_COUNTER_ARM_VCNT),
+        None => None,
+    }
 }
 
 /// Words of a [`Snapshot`]. The first one holds the sequence number in its upper half.

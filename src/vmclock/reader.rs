@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::page::{
-    BODY, FULL_SIZE, MAGIC, MIN_SIZE, MIN_WORDS, Snapshot, VERSION, VMCLOCK_COUNTER_ARM_VCNT, VMCLOCK_COUNTER_INVALID,
-    VMCLOCK_COUNTER_X86_TSC, VMCLOCK_FLAG_NOTIFICATION_PRESENT, VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS,
+    BLOCK, BODY, FULL_SIZE, MAGIC, MIN_SIZE, MIN_WORDS, Snapshot, VERSION, VMCLOCK_COUNTER_ARM_VCNT,
+    VMCLOCK_COUNTER_INVALID, VMCLOCK_COUNTER_X86_TSC, VMCLOCK_FLAG_NOTIFICATION_PRESENT,
+    VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS, counter_id,
 };
 use super::time::{Time, VMCLOCK_HAS_MAXERROR};
 use crate::shm::{Access, FileWords, Mapping, Patience, Plain, ReadWords, Segment, seqlock};
-use crate::sys::counter::{self, Counter};
+use crate::sys::counter;
 use crate::sys::{Polled, poll};
 
 /// How a page is opened.
@@ -64,13 +65,16 @@ macro_rules! with {
 const UPDATE: Duration = Duration::from_millis(100);
 /// How long a wait trusts that a notification comes, or that a page does not get better.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A sleep that is this short is not worth its imprecision.
-const SPIN: Duration = Duration::from_micros(100);
+/// Sleeps end late by up to this, so that the last part of a wait is spent looking.
+const SPIN: Duration = Duration::from_micros(250);
+/// Looks between two sleeps, of some tens of nanoseconds each.
+const LOOKS: u32 = 10_000;
+/// The sleep between, in which a signal is noticed.
+const NAP: Duration = Duration::from_micros(50);
 
 /// Words of the page.
 const WORD: usize = 8;
 const HEADER: usize = 0;
-const BLOCK: usize = BODY / WORD;
 const FLAGS: usize = 0x18 / WORD;
 
 impl Clock {
@@ -90,10 +94,12 @@ impl Clock {
             true => None,
             false => Some(Mapping::new(&segment, 0, words, Access::Read).map_err(Error::file("mmap", path))?),
         };
-        let mut clock = Self { segment, mapping, is_full: false, interval: options.interval };
+        let interval = options.interval.max(Duration::from_micros(1));
+        let mut clock = Self { segment, mapping, is_full: false, interval };
         let [header, first] =
             with!(clock, memory => memory.load(HEADER).map_err(Stop::from)).map_err(|stop| match stop.into() {
                 Error::Cut => Error::malformed(path, "no clock page: it ends too early"),
+                Error::System { errno, .. } => Error::file("read", path)(io::Error::from_raw_os_error(errno)),
                 error => error,
             })?;
         // A device has more than the page of it that can be mapped.
@@ -165,7 +171,7 @@ impl Clock {
                 return Ok(true);
             }
             let left = deadline.left();
-            if left.is_zero() || !self.pause(left)? {
+            if left.is_zero() || !self.pause(sequence, left)? {
                 return Ok(false);
             }
         }
@@ -176,9 +182,15 @@ impl Clock {
     /// [`Error::NoBound`], and as [`Clock::now`].
     pub fn wait_until_past(&self, time_ns: i64, timeout: Option<Duration>) -> Result<bool> {
         let deadline = Deadline::new(timeout);
-        let mut patience = Patience::new(Duration::MAX);
+        let mut time_type = None;
+        let mut looks = 0;
         loop {
             let now = self.now()?;
+            if *time_type.get_or_insert(now.time_type) != now.time_type {
+                return Err(Error::NoTime(
+                    "its time type has changed, and what was waited for is of the old one".into(),
+                ));
+            }
             if now.valid & VMCLOCK_HAS_MAXERROR == 0 {
                 return Err(Error::NoBound);
             }
@@ -191,10 +203,16 @@ impl Clock {
             }
             // A page may get better meanwhile, so a long sleep is taken in parts.
             let ahead = Duration::from_nanos(time_ns.abs_diff(now.earliest_ns));
-            let nap = ahead.saturating_sub(SPIN).min(left).min(LOOK_AGAIN);
+            let mut nap = ahead.saturating_sub(SPIN).min(left).min(LOOK_AGAIN);
             if nap.is_zero() {
-                patience.is_over();
-            } else if poll(None, nap) == Polled::Interrupted {
+                looks += 1;
+                if looks < LOOKS {
+                    continue;
+                }
+                nap = NAP; // the bound grows about as fast as the time
+            }
+            looks = 0;
+            if poll(None, nap) == Polled::Interrupted {
                 return Ok(false);
             }
         }
@@ -230,21 +248,24 @@ impl Clock {
         }
     }
 
-    /// Waits for a notification, or a while; `false` when a signal came.
-    fn pause(&self, left: Duration) -> Result<bool> {
-        if self.segment.is_device() {
-            let [flags] = with!(self, memory => memory.load(FLAGS).map_err(Stop::from))?;
-            if flags & VMCLOCK_FLAG_NOTIFICATION_PRESENT != 0 {
-                match poll(Some(self.segment.as_raw_fd()), left.min(LOOK_AGAIN)) {
-                    Polled::Readable => {
-                        // Only reading makes the device quiet again. What it gives is read anew from the mapping.
-                        let _ = self.segment.file().read_at(&mut [0; WORD], BODY as u64);
+    /// Waits for news of a page that was of this sequence, or a while; `false` when a signal came.
+    fn pause(&self, sequence: u32, left: Duration) -> Result<bool> {
+        let [flags] = with!(self, memory => memory.load(FLAGS).map_err(Stop::from))?;
+        let notifies = self.segment.is_device() && flags & VMCLOCK_FLAG_NOTIFICATION_PRESENT != 0;
+        // An update notifies at its end; and the driver would wait for that end to be read.
+        if notifies && sequence.is_multiple_of(2) {
+            match poll(Some(self.segment.as_raw_fd()), left.min(LOOK_AGAIN)) {
+                // Only reading makes the device quiet. A driver that cannot poll says so at once, and has no news.
+                Polled::Readable => {
+                    let mut first = [0; WORD];
+                    let read = self.segment.file().read_exact_at(&mut first, BODY as u64);
+                    if read.is_ok() && seqlock::sequence(u64::from_le_bytes(first)) != sequence {
                         return Ok(true);
                     }
-                    Polled::Elapsed => return Ok(true),
-                    Polled::Interrupted => return Ok(false),
-                    Polled::HungUp => {} // an old driver: look at intervals
                 }
+                Polled::Elapsed => return Ok(true),
+                Polled::Interrupted => return Ok(false),
+                Polled::HungUp => {}
             }
         }
         Ok(poll(None, left.min(self.interval)) != Polled::Interrupted)
@@ -321,12 +342,12 @@ impl Deadline {
     }
 }
 
-/// The length of a file, if it can hold a page.
-pub(super) fn check_length(path: &Path, len: u64) -> Result<u64> {
+/// Whether a file is long enough for a page.
+pub(super) fn check_length(path: &Path, len: u64) -> Result<()> {
     if len < MIN_SIZE as u64 {
         return Err(Error::malformed(path, format!("{len} bytes cannot hold a clock page, which has {MIN_SIZE}")));
     }
-    Ok(len)
+    Ok(())
 }
 
 /// The size of the region, as the first word of the page tells it.
@@ -356,12 +377,7 @@ pub(super) fn check_version(first: u64) -> Result<()> {
 
 #[inline]
 fn check_counter(page: &Snapshot) -> Result<()> {
-    let ours = match counter::COUNTER {
-        Some(Counter::X86Tsc) => VMCLOCK_COUNTER_X86_TSC,
-        Some(Counter::ArmVcnt) => VMCLOCK_COUNTER_ARM_VCNT,
-        None => VMCLOCK_COUNTER_INVALID,
-    };
-    if page.counter_id == ours || page.counter_id == VMCLOCK_COUNTER_INVALID {
+    if Some(page.counter_id) == counter_id() || page.counter_id == VMCLOCK_COUNTER_INVALID {
         return Ok(()); // of the latter, `Time::at` tells
     }
     Err(Error::NoTime(match page.counter_id {

@@ -2,6 +2,7 @@
 
 use static_assertions::const_assert_eq;
 
+use super::SECOND;
 use super::error::{Error, Result};
 use super::leap;
 use super::page::{
@@ -62,8 +63,6 @@ pub struct Time {
 }
 
 const_assert_eq!(size_of::<Time>(), 104);
-
-const SECOND: i64 = 1_000_000_000;
 
 impl Time {
     /// The time at which the counter that `page` names had a value, which may lie before the reference time.

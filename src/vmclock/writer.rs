@@ -5,28 +5,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::error::{Error, Result};
-use super::page::{BODY, FULL_SIZE, MAGIC, MIN_WORDS, Snapshot, VERSION, VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS};
+use super::page::{
+    BLOCK, BODY, FULL_SIZE, MAGIC, MIN_WORDS, Snapshot, VERSION, VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, WORDS,
+};
 use super::reader::{check_header, check_length};
-use crate::shm::{Access, Mapping, Plain, ReadWords, Segment, seqlock};
+use crate::shm::{Access, Lock, Mapping, Plain, ReadWords, Segment, seqlock};
 use crate::sys::ProcessEpoch;
 
 /// The one writer of a page; its threads take turns.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    /// Holds the lock that tells other writers.
     segment: Segment,
     mapping: Mapping,
     /// Words of the block.
     len: usize,
+    /// Its unlocking is also what keeps a page even for long enough to be seen beside a writer that never pauses.
     turn: Mutex<()>,
     epoch: ProcessEpoch,
+    _lock: Lock,
 }
 
 /// Bytes of a page that is made here: a page of memory, as hypervisors have it.
 const SIZE: usize = 4096;
-/// Another program may remove a page or put one there while we look; it does not do so forever.
-const ATTEMPTS: usize = 100;
 
 impl Writer {
     /// Permissions of a new page: everybody may read the time.
@@ -35,36 +36,20 @@ impl Writer {
     /// Makes a page, or goes on with one that a writer has left, also in the middle of an update.
     ///
     /// A link is not followed. [`Error::Malformed`] for a file that is no page of this version, which is left as it is;
-    /// [`Error::Busy`] beside another writer; [`Error::File`].
+    /// [`Error::Foreign`] for another user's; [`Error::Busy`] beside another writer; [`Error::File`].
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
         // The working directory may be another one when it comes to `remove`.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        for _ in 0..ATTEMPTS {
-            match Segment::open_writable(&path) {
-                Ok(segment) => {
-                    segment.lock().map_err(|error| match error.kind() {
-                        ErrorKind::WouldBlock => Error::Busy(path.clone()),
-                        _ => Error::file("flock", &path)(error),
-                    })?;
-                    // Its writer may have removed it before we had the lock.
-                    if segment.is_at(&path).map_err(Error::file("stat", &path))? {
-                        return Self::adopt(path, segment);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    match Segment::create(&path, mode & 0o7777, &empty_page()) {
-                        Ok(segment) => return Self::adopt(path, segment),
-                        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(Error::file("create", &path)(error)),
-                    }
-                }
-                Err(error) => return Err(Error::file("open", &path)(error)),
+        let lock = Lock::take(&path).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Error::Busy(path.clone()),
+            _ => Error::file("lock", &path)(error),
+        })?;
+        let segment = match Segment::open_writable(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Segment::create(&path, mode & 0o7777, &empty_page()).map_err(Error::file("create", &path))?
             }
-        }
-        Err(Error::Busy(path))
-    }
-
-    fn adopt(path: PathBuf, segment: Segment) -> Result<Self> {
+            opened => opened.map_err(Error::file("open", &path))?,
+        };
         let len = segment.len().map_err(Error::file("fstat", &path))?;
         check_length(&path, len)?;
         let words = usize::try_from(len / 8).unwrap_or(usize::MAX).min(FULL_SIZE / 8);
@@ -76,8 +61,11 @@ impl Writer {
             let why = Error::Version(first as u16);
             return Err(Error::malformed(&path, format!("{why}; remove the file if no one needs it")));
         }
+        if !segment.is_own().map_err(Error::file("fstat", &path))? {
+            return Err(Error::Foreign(path));
+        }
         let len = if size >= FULL_SIZE as u64 { WORDS } else { MIN_WORDS };
-        Ok(Self { path, segment, mapping, len, turn: Mutex::new(()), epoch: ProcessEpoch::current() })
+        Ok(Self { path, segment, mapping, len, turn: Mutex::new(()), epoch: ProcessEpoch::current(), _lock: lock })
     }
 
     /// Replaces the content of the page; version, sequence number and padding of `page` do not matter.
@@ -85,9 +73,12 @@ impl Writer {
     /// [`Error::NoRoom`], or [`Error::Forked`].
     pub fn write(&self, page: &Snapshot) -> Result<()> {
         self.check_process()?;
-        let words = block(page, self.len)?;
+        if self.len < WORDS && page.flags & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT != 0 {
+            return Err(Error::NoRoom);
+        }
+        let words = block(page);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        seqlock::write(&*self.mapping, BODY / 8, &words[..self.len]);
+        seqlock::write(&*self.mapping, BLOCK, &words[..self.len]);
         Ok(())
     }
 
@@ -118,12 +109,8 @@ fn empty_page() -> [u8; SIZE] {
 }
 
 /// The words that are written for a page.
-fn block(page: &Snapshot, len: usize) -> Result<[u64; WORDS]> {
-    let has_generation = page.flags & VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT != 0;
-    if has_generation && len < WORDS {
-        return Err(Error::NoRoom);
-    }
-    Ok(Snapshot { version: VERSION, padding: [0; 2], ..*page }.to_words())
+fn block(page: &Snapshot) -> [u64; WORDS] {
+    Snapshot { version: VERSION, padding: [0; 2], ..*page }.to_words()
 }
 
 #[cfg(test)]
@@ -267,7 +254,7 @@ mod tests {
         let stop_before = std::env::var("SHMHOT_TEST_STOP_BEFORE").expect("as well").parse().expect("a number");
         let writer = Writer::create(Path::new(&path), 0o600).expect("adopt");
         let memory = Stopping { mapping: &writer.mapping, stores_left: Cell::new(stop_before) };
-        seqlock::write(&memory, BODY / 8, &block(&page(2), WORDS).expect("there is room"));
+        seqlock::write(&memory, BLOCK, &block(&page(2)));
         stop();
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -203,7 +203,7 @@ fn a_new_page() {
         let writer = Writer::create(&path, mode).unwrap();
         let file = fs::metadata(&path).unwrap();
         assert_eq!((file.mode() & 0o7777, file.len()), (expected, 4096));
-        assert_eq!(folder.names(), ["page"]);
+        assert_eq!(folder.names(), [".page.lock", "page"]);
         let clock = open(&path, false).unwrap();
         let page = clock.snapshot().unwrap();
         assert_eq!((page.version, page.seq_count, page.clock_status), (1, 0, VMCLOCK_STATUS_UNKNOWN));
@@ -231,11 +231,46 @@ fn one_writer_at_a_time() {
 
     // Somebody else's file under the name is not removed.
     fs::rename(&path, folder.join("elsewhere")).unwrap();
-    let third = create(&path).unwrap();
+    fs::write(&path, "not a page").unwrap();
     second.remove().unwrap();
     assert_eq!(folder.names(), ["elsewhere", "page"]);
-    third.remove().unwrap();
-    assert_eq!(folder.names(), ["elsewhere"]);
+}
+
+#[test]
+fn a_reader_cannot_keep_the_writer_out() {
+    let folder = Folder::new("locked");
+    let path = folder.join("page");
+    drop(create(&path).unwrap());
+    let reader = File::open(&path).unwrap();
+    // SAFETY: a descriptor that is open.
+    done(unsafe { libc::flock(reader.as_raw_fd(), libc::LOCK_EX) });
+    create(&path).unwrap().remove().unwrap();
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_writer_has_left_is_replaced() {
+    let folder = Folder::new("left");
+    let path = folder.join("page");
+    for left in [".page.lock", ".page.new"] {
+        fs::write(folder.join(left), "").unwrap();
+    }
+    create(&path).unwrap().remove().unwrap();
+    assert_eq!(folder.names(), [".page.new"], "needed only where there are no nameless files");
+}
+
+#[test]
+fn another_users_page_is_not_adopted() {
+    let folder = Folder::new("foreign");
+    let path = folder.join("page");
+    drop(create(&path).unwrap());
+    let name = CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a C string.
+    if unsafe { libc::chown(name.as_ptr(), 65_534, 65_534) } != 0 {
+        println!("SKIP another user's page: only root can make one");
+        return;
+    }
+    expect(create(&path), libc::EPERM);
 }
 
 #[test]

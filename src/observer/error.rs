@@ -1,0 +1,129 @@
+//! What can go wrong, for programs and for people.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::types::Type;
+use crate::status::{Failure, SHMHOT_EFORK};
+
+/// A call that failed. Nothing was written.
+#[derive(Debug)]
+pub enum Error {
+    /// A schema cannot have this field.
+    Field {
+        /// The status, `-errno`.
+        status: i32,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No field has this name.
+    NoField(String),
+    /// No field has this number.
+    NoIndex {
+        /// The number.
+        index: u32,
+        /// How many fields there are.
+        len: usize,
+    },
+    /// The field cannot hold the value.
+    Range {
+        /// The field.
+        name: String,
+        /// Its type.
+        r#type: Type,
+    },
+    /// The value is not a number, and the field holds integers.
+    NotANumber {
+        /// The field.
+        name: String,
+        /// Its type.
+        r#type: Type,
+    },
+    /// The schema has more bytes than the segment.
+    TooLong {
+        /// Bytes of the schema.
+        schema: usize,
+        /// Bytes of the segment.
+        segment: usize,
+    },
+    /// The segment does not lie in the file.
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// Where the segment begins.
+        offset: u64,
+        /// Its bytes.
+        size: usize,
+        /// Bytes of the file.
+        len: u64,
+    },
+    /// Something could not be done with a file.
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// Its name.
+        path: PathBuf,
+        /// `errno`.
+        errno: i32,
+    },
+    /// The observer is for reading only.
+    ReadOnly,
+    /// The observer was made before a fork, and this is the child.
+    Forked,
+}
+
+/// Of every call of this system.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(super) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { doing, path: path.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+}
+
+impl Failure for Error {
+    fn status(&self) -> i32 {
+        match self {
+            Self::Field { status, .. } => *status,
+            Self::NoField(_) | Self::NoIndex { .. } => -libc::ENOENT,
+            Self::Range { .. } => -libc::ERANGE,
+            Self::NotANumber { .. } => -libc::EDOM,
+            Self::TooLong { .. } | Self::Outside { .. } => -libc::EINVAL,
+            Self::File { errno, .. } => -errno,
+            Self::ReadOnly => -libc::EACCES,
+            Self::Forked => SHMHOT_EFORK,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field { name, why, .. } => write!(f, "field \"{name}\": {why}"),
+            Self::NoField(name) => write!(f, "the schema has no field \"{name}\""),
+            Self::NoIndex { index, len } => write!(f, "there is no field {index}: the schema has {len}"),
+            Self::Range { name, r#type } => {
+                write!(f, "field \"{name}\" is of type {type}, which cannot hold the value")
+            }
+            Self::NotANumber { name, r#type } => {
+                write!(f, "field \"{name}\" is of type {type}, which cannot hold what is not a number")
+            }
+            Self::TooLong { schema, segment } => {
+                write!(f, "the schema has {schema} bytes, and the segment only {segment}")
+            }
+            Self::Outside { path, offset, size, len } => {
+                write!(f, "{}: {size} bytes from {offset} do not lie within the file, which has {len}", path.display())
+            }
+            Self::File { doing, path, errno } => {
+                write!(f, "{}: {doing}: {}", path.display(), io::Error::from_raw_os_error(*errno))
+            }
+            Self::ReadOnly => write!(f, "this observer was opened for reading only"),
+            Self::Forked => write!(f, "this observer was made before a fork: the child needs one of its own"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
