@@ -488,6 +488,7 @@ pub unsafe extern "C" fn observer_set_u64(observer: *const observer_t, index: u3
 /// # Safety
 /// `observer` is NULL or a handle.
 #[cold]
+#[inline(never)]
 unsafe extern "C" fn set_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { set(observer, index, Value::Unsigned(value)) }

@@ -138,7 +138,6 @@ impl Slots {
     }
 
     /// Stores the lowest bytes of `bits`, if the part is mapped for that.
-    #[inline]
     pub(crate) fn store(&self, index: usize, bits: u64) {
         self.slots[..self.writable][index].store(bits);
     }
@@ -205,6 +204,7 @@ impl Slot {
     }
 
     /// Of a slot that is writable.
+    #[inline(never)]
     fn store(&self, bits: u64) {
         let bits = self.ordered(bits);
         macro_rules! store {

@@ -11,38 +11,27 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 /// The process that made something: its forked children are others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessEpoch {
-    /// The word that a fork wipes; `None` on kernels that know of no such pages.
-    word: Option<&'static AtomicU32>,
+    /// What a fork sets to zero in the child.
+    word: &'static AtomicU32,
     epoch: u32,
 }
 
 impl ProcessEpoch {
     /// That of this process.
     pub(crate) fn current() -> Self {
-        static PAGE: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
-        let word = *PAGE.get_or_init(wiped_page);
-        let epoch = match word {
-            Some(word) => match word.load(Ordering::Relaxed) {
-                0 => take(word),
-                epoch => epoch,
-            },
-            None => std::process::id(),
+        static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();
+        let word = *WORD.get_or_init(|| wiped_page().unwrap_or_else(handled_word));
+        let epoch = match word.load(Ordering::Relaxed) {
+            0 => take(word),
+            epoch => epoch,
         };
         Self { word, epoch }
     }
 
     /// Whether this process is still the one; not in a child, which finds a zero there or a number of its own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_current(self) -> bool {
-        match self.word {
-            Some(word) => word.load(Ordering::Relaxed) == self.epoch,
-            None => self.is_same_id(),
-        }
-    }
-
-    #[cold]
-    fn is_same_id(self) -> bool {
-        self.epoch == std::process::id()
+        self.word.load(Ordering::Relaxed) == self.epoch
     }
 }
 
@@ -54,6 +43,17 @@ fn take(word: &AtomicU32) -> u32 {
         Ok(_) => fresh,
         Err(taken) => taken, // another thread of this process was faster
     }
+}
+
+/// For kernels before 4.14, which wipe no pages: a handler does it.
+fn handled_word() -> &'static AtomicU32 {
+    static WORD: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn in_child() {
+        WORD.store(0, Ordering::Relaxed);
+    }
+    // SAFETY: the handler stores an atomic, and the C library forgets it with this library.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    &WORD
 }
 
 fn wiped_page() -> Option<&'static AtomicU32> {
