@@ -90,6 +90,27 @@
 /** Flag of an observer: for reading only. */
 #define OBSERVER_READ_ONLY 2
 
+/**
+ * Flag of a store: reads by system calls instead of a mapping, so that a file which somebody cuts is an error and not a
+ * SIGBUS.
+ */
+#define OBSERVER_CHECKED 4
+
+/** State of a worker: its segment is taken, but nobody has said what its numbers are. */
+#define OBSERVER_UNDESCRIBED 0
+
+/** State of a worker: its process runs. */
+#define OBSERVER_ALIVE 1
+
+/** State of a worker: its process has ended. */
+#define OBSERVER_DEAD 2
+
+/** Exposition: Prometheus' text format, "text/plain; version=0.0.4". */
+#define OBSERVER_PROMETHEUS 0
+
+/** Exposition: OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8". */
+#define OBSERVER_OPENMETRICS 1
+
 /** Of a value: as_u64 is it. */
 #define OBSERVER_UNSIGNED 1
 
@@ -101,6 +122,9 @@
 
 /** Which fields a segment has, and where. */
 typedef struct observer_schema_t observer_schema_t;
+
+/** A file of segments, one for each worker. */
+typedef struct observer_store_t observer_store_t;
 
 /** A segment that is open. */
 typedef struct observer_t observer_t;
@@ -135,18 +159,24 @@ typedef struct {
     uint32_t reserved;
 } observer_options_t;
 
-/** A number of a field: exact in the member that type says, the nearest in the others. */
+/** The number of a value. */
+typedef union {
+    /** Of OBSERVER_UNSIGNED. */
+    uint64_t as_u64;
+    /** Of OBSERVER_SIGNED. */
+    int64_t as_i64;
+    /** Of OBSERVER_FLOAT. */
+    double as_f64;
+} observer_number_t;
+
+/** A number of a field. */
 typedef struct {
-    /** OBSERVER_UNSIGNED, OBSERVER_SIGNED or OBSERVER_FLOAT. */
+    /** OBSERVER_UNSIGNED, OBSERVER_SIGNED or OBSERVER_FLOAT: which member of number it is. */
     uint32_t type;
     /** Zero. */
     uint32_t reserved;
-    /** 0 for what is smaller. */
-    uint64_t as_u64;
-    /** INT64_MAX for what is larger. */
-    int64_t as_i64;
-    /** Rounded beyond 2^53. */
-    double as_f64;
+    /** The number. */
+    observer_number_t number;
 } observer_value_t;
 
 /** Where a field is. */
@@ -160,6 +190,40 @@ typedef struct {
     /** Zero. */
     uint8_t reserved[3];
 } observer_slot_t;
+
+/** How a store is made or opened. Zero means the default; set size, zero the rest, then set what matters. */
+typedef struct {
+    /** sizeof(observer_store_options_t). */
+    size_t size;
+    /** OBSERVER_READ_ONLY, OBSERVER_CHECKED. */
+    uint32_t flags;
+    /** Permissions of a new store; default 0600. */
+    uint32_t mode;
+    /** Bytes of a segment of a new store, up to 1 MiB; default 512. */
+    uint32_t segment_size;
+    /** Segments of a new store; default 64. It grows. */
+    uint32_t segments;
+} observer_store_options_t;
+
+/** Who has a segment. */
+typedef struct {
+    /** sizeof(observer_worker_t), set by the caller. */
+    size_t size;
+    /** When it took the segment: nanoseconds since 1970. */
+    int64_t since_ns;
+    /** Where the segment begins in the file. */
+    uint64_t offset;
+    /** Its process. */
+    uint32_t pid;
+    /** OBSERVER_UNDESCRIBED, OBSERVER_ALIVE or OBSERVER_DEAD. */
+    uint32_t state;
+    /** How many fields it has. */
+    uint32_t fields;
+    /** Zero. */
+    uint32_t reserved;
+    /** Its service; cut to 127 bytes. */
+    char service[128];
+} observer_worker_t;
 
 #ifdef __cplusplus
 extern "C" {
@@ -414,6 +478,227 @@ int32_t observer_get(const observer_t *observer, uint32_t index, observer_value_
  * Safety: observer is NULL or a handle; out is NULL or valid for writes.
  */
 int32_t observer_slot(const observer_t *observer, uint32_t index, observer_slot_t *out);
+
+/**
+ * Makes a store anew, a file of segments, and beside it PATH.sidecar, which says what they are. What had these names is
+ * removed; whoever has that open keeps it.
+ *
+ * Parameters: path. options, NULL for the defaults. store receives the handle.
+ *
+ * Returns: 0; -EINVAL for a size that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC, -EACCES
+ * and whatever else making a file can end with.
+ *
+ * Threads: any. Blocking: one second at most.
+ *
+ * Safety: path is NULL or a C string; options is NULL or valid for reads of its size; store is NULL or valid for writes.
+ */
+int32_t observer_store_create(const char *path,
+                              const observer_store_options_t *options,
+                              observer_store_t **store);
+
+/**
+ * Opens a store.
+ *
+ * Parameters: options, NULL for the defaults; what concerns a new store does not matter.
+ *
+ * Returns: 0; -ENOENT, -EACCES and whatever else opening a file can end with; -EPROTO when the sidecar is damaged, of
+ * another version, or does not go with the file.
+ *
+ * Threads: any. Blocking: no.
+ *
+ * Safety: path is NULL or a C string; options is NULL or valid for reads of its size; store is NULL or valid for writes.
+ */
+int32_t observer_store_open(const char *path, const observer_store_options_t *options, observer_store_t **store);
+
+/**
+ * Closes a store; its files stay. NULL is nothing.
+ *
+ * Returns: 0.
+ *
+ * Threads: any, when no other call uses the handle. Blocking: no.
+ *
+ * Safety: store is NULL or a handle, which is gone afterwards.
+ */
+int32_t observer_store_close(observer_store_t *store);
+
+/**
+ * Opens what has the store's name now, after it was made anew or mended. If that fails, all is as before.
+ *
+ * Returns: as observer_store_open; SHMHOT_EFORK in a child of the process that opened it.
+ *
+ * Threads: any number; they take turns. Blocking: no.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_reopen(const observer_store_t *store);
+
+/**
+ * Bytes of a segment: segment i begins at i times as many.
+ *
+ * Returns: bytes; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: no.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_segment_size(const observer_store_t *store);
+
+/**
+ * How many segments there are, taken or not.
+ *
+ * Returns: their number; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: no.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_count(const observer_store_t *store);
+
+/**
+ * Takes a segment for a worker, the one that has been free for longest; its numbers are zero. When none is free, the
+ * store grows under everybody who has it open.
+ *
+ * Parameters: schema, NULL when the worker has yet to say what its numbers are. service, NULL for none. pid: the
+ * worker's process, 0 for the caller.
+ *
+ * Returns: the segment; -EINVAL when the schema is longer than a segment; -EMSGSIZE when the sidecar has no room for its
+ * texts; -ESRCH when there is no such process; -EBUSY when another process is changing the store for too long; -EACCES
+ * when it is for reading only; -ENOSPC; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: one second at most.
+ *
+ * Safety: store and schema are NULL or handles; service is NULL or a C string.
+ */
+int32_t observer_store_allocate(const observer_store_t *store,
+                                const observer_schema_t *schema,
+                                const char *service,
+                                uint32_t pid);
+
+/**
+ * Says what a taken segment holds, and for whom: for supervisors that learn it later.
+ *
+ * Returns: 0; -ENOENT when the segment is not taken; -EINVAL when schema is NULL; and as observer_store_allocate.
+ *
+ * Threads, Blocking: as observer_store_allocate.
+ *
+ * Safety: store and schema are NULL or handles; service is NULL or a C string.
+ */
+int32_t observer_store_describe(const observer_store_t *store,
+                                uint32_t segment,
+                                const observer_schema_t *schema,
+                                const char *service,
+                                uint32_t pid);
+
+/**
+ * Gives a segment back. Its numbers become zero.
+ *
+ * Returns: 0; -ENOENT when it is not taken; -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.
+ *
+ * Threads, Blocking: as observer_store_allocate.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_free(const observer_store_t *store, uint32_t segment);
+
+/**
+ * Gives back the segments of workers whose processes have ended. Until then their last numbers can be read.
+ *
+ * Returns: how many; and as observer_store_free.
+ *
+ * Threads, Blocking: as observer_store_allocate.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_reap(const observer_store_t *store);
+
+/**
+ * The next taken segment.
+ *
+ * Parameters: after: the last one, -1 to begin.
+ *
+ * Returns: the segment; -ENOENT after the last one; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: no.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_next(const observer_store_t *store, int32_t after);
+
+/**
+ * Who has a segment.
+ *
+ * Parameters: out: set its size.
+ *
+ * Returns: 0; -ENOENT when it is not taken; -EPROTO when its page in the sidecar is damaged; -ETIMEDOUT when somebody
+ * has died while writing that; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: 100 ms at most.
+ *
+ * Safety: store is NULL or a handle; out is NULL or valid for reads and writes of its size.
+ */
+int32_t observer_store_worker(const observer_store_t *store, uint32_t segment, observer_worker_t *out);
+
+/**
+ * What the numbers of a segment are.
+ *
+ * Parameters: schema receives a handle of the caller's own, to be freed with observer_schema_free.
+ *
+ * Returns: 0; -ENODATA when nobody has said; and as observer_store_worker.
+ *
+ * Threads, Blocking: as observer_store_worker.
+ *
+ * Safety: store is NULL or a handle; schema is NULL or valid for writes.
+ */
+int32_t observer_store_schema(const observer_store_t *store, uint32_t segment, observer_schema_t **schema);
+
+/**
+ * The numbers of a segment, in the order of its schema. All are one worker's, and each is whole if it is aligned.
+ *
+ * Parameters: values receives at most cap of them; it may be NULL when cap is 0.
+ *
+ * Returns: how many fields there are; -ENODATA when nobody has said; -EPROTO when the file was cut; and as
+ * observer_store_worker.
+ *
+ * Threads, Blocking: as observer_store_worker.
+ *
+ * Safety: store is NULL or a handle; values is valid for writes of cap elements.
+ */
+int32_t observer_store_read(const observer_store_t *store, uint32_t segment, observer_value_t *values, uint32_t cap);
+
+/**
+ * The sum of a field over all workers, or over those of a service; dead ones count until they are reaped.
+ *
+ * Parameters: service, NULL for all. field, its name. out receives the sum.
+ *
+ * Returns: how many workers have the field; SHMHOT_EFORK in a child.
+ *
+ * Threads: any number; they take turns. Blocking: 100 ms at most for each worker that died while changing the store.
+ *
+ * Safety: store is NULL or a handle; service is NULL or a C string, field too; out is NULL or valid for writes.
+ */
+int32_t observer_store_sum(const observer_store_t *store,
+                           const char *service,
+                           const char *field,
+                           observer_value_t *out);
+
+/**
+ * All numbers of all workers as text that Prometheus reads, with labels service, pid and segment, and shmhot_worker_up,
+ * which is 0 for the dead.
+ *
+ * Parameters: format: OBSERVER_PROMETHEUS or OBSERVER_OPENMETRICS. buf receives at most cap - 1 bytes of it and a NUL; it
+ * may be NULL when cap is 0.
+ *
+ * Returns: the length of the whole text without the NUL, which may be another one at the next call; -EINVAL;
+ * SHMHOT_EFORK in a child.
+ *
+ * Threads, Blocking: as observer_store_sum.
+ *
+ * Safety: store is NULL or a handle; buf is valid for writes of cap bytes.
+ */
+int32_t observer_store_exposition(const observer_store_t *store,
+                                  uint32_t format,
+                                  char *buf,
+                                  size_t cap);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,12 +1,15 @@
 //! Utilization metrics.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::Path;
 use std::sync::Arc;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
 use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_options, read_sized, write_sized};
-use crate::observer::{Error, Field, Kind, Layout, Observer, Options, Schema, Type, Value};
+use crate::observer::{
+    Error, Field, Format, Kind, Layout, Observer, Options, Schema, Store, StoreOptions, Type, Value, WorkerState,
+};
 
 /// Type: an unsigned byte, :U8. Names with a colon are those of Ruby's IO::Buffer.
 pub const OBSERVER_U8: u8 = 1;
@@ -61,6 +64,22 @@ pub const OBSERVER_ALIGNED: u32 = 1;
 pub const OBSERVER_REFUSE: u32 = 1;
 /// Flag of an observer: for reading only.
 pub const OBSERVER_READ_ONLY: u32 = 2;
+
+/// Flag of a store: reads by system calls instead of a mapping, so that a file which somebody cuts is an error and not a
+/// SIGBUS.
+pub const OBSERVER_CHECKED: u32 = 4;
+
+/// State of a worker: its segment is taken, but nobody has said what its numbers are.
+pub const OBSERVER_UNDESCRIBED: u32 = 0;
+/// State of a worker: its process runs.
+pub const OBSERVER_ALIVE: u32 = 1;
+/// State of a worker: its process has ended.
+pub const OBSERVER_DEAD: u32 = 2;
+
+/// Exposition: Prometheus' text format, "text/plain; version=0.0.4".
+pub const OBSERVER_PROMETHEUS: u32 = 0;
+/// Exposition: OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8".
+pub const OBSERVER_OPENMETRICS: u32 = 1;
 
 /// Of a value: as_u64 is it.
 pub const OBSERVER_UNSIGNED: u32 = 1;
@@ -120,20 +139,29 @@ pub struct observer_options_t {
     pub reserved: u32,
 }
 
-/// A number of a field: exact in the member that type says, the nearest in the others.
+/// A number of a field.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct observer_value_t {
-    /// OBSERVER_UNSIGNED, OBSERVER_SIGNED or OBSERVER_FLOAT.
+    /// OBSERVER_UNSIGNED, OBSERVER_SIGNED or OBSERVER_FLOAT: which member of number it is.
     pub r#type: u32,
     /// Zero.
     pub reserved: u32,
-    /// 0 for what is smaller.
+    /// The number.
+    pub number: observer_number_t,
+}
+
+/// The number of a value.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub union observer_number_t {
+    /// Of OBSERVER_UNSIGNED.
     pub as_u64: u64,
-    /// INT64_MAX for what is larger.
+    /// Of OBSERVER_SIGNED.
     pub as_i64: i64,
-    /// Rounded beyond 2^53.
+    /// Of OBSERVER_FLOAT.
     pub as_f64: f64,
 }
 
@@ -152,6 +180,56 @@ pub struct observer_slot_t {
     pub reserved: [u8; 3],
 }
 
+/// How a store is made or opened. Zero means the default; set size, zero the rest, then set what matters.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct observer_store_options_t {
+    /// sizeof(observer_store_options_t).
+    pub size: usize,
+    /// OBSERVER_READ_ONLY, OBSERVER_CHECKED.
+    pub flags: u32,
+    /// Permissions of a new store; default 0600.
+    pub mode: u32,
+    /// Bytes of a segment of a new store, up to 1 MiB; default 512.
+    pub segment_size: u32,
+    /// Segments of a new store; default 64. It grows.
+    pub segments: u32,
+}
+
+/// Who has a segment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct observer_worker_t {
+    /// sizeof(observer_worker_t), set by the caller.
+    pub size: usize,
+    /// When it took the segment: nanoseconds since 1970.
+    pub since_ns: i64,
+    /// Where the segment begins in the file.
+    pub offset: u64,
+    /// Its process.
+    pub pid: u32,
+    /// OBSERVER_UNDESCRIBED, OBSERVER_ALIVE or OBSERVER_DEAD.
+    pub state: u32,
+    /// How many fields it has.
+    pub fields: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Its service; cut to 127 bytes.
+    pub service: [c_char; 128],
+}
+
+/// A file of segments, one for each worker.
+#[allow(non_camel_case_types)]
+pub struct observer_store_t(Store);
+
+assert_impl_all!(observer_store_t: Send, Sync);
+
+// SAFETY: integers only, the first one a size_t.
+unsafe impl Extensible for observer_store_options_t {}
+// SAFETY: integers only, the first one a size_t.
+unsafe impl Extensible for observer_worker_t {}
 // SAFETY: integers and pointers that may be NULL, the first one a size_t.
 unsafe impl Extensible for observer_field_t {}
 // SAFETY: integers only, the first one a size_t.
@@ -159,7 +237,9 @@ unsafe impl Extensible for observer_options_t {}
 
 const_assert_eq!(size_of::<observer_field_t>(), 4 * size_of::<usize>() + 8);
 const_assert_eq!(size_of::<observer_options_t>(), size_of::<usize>() + 8);
-const_assert_eq!(size_of::<observer_value_t>(), 32);
+const_assert_eq!(size_of::<observer_value_t>(), 16);
+const_assert_eq!(size_of::<observer_store_options_t>(), size_of::<usize>() + 16);
+const_assert_eq!(size_of::<observer_worker_t>(), size_of::<usize>() + 160);
 const_assert_eq!(size_of::<observer_slot_t>(), size_of::<usize>() + 8);
 
 type Outcome = Result<i32, Refusal<Error>>;
@@ -215,7 +295,7 @@ pub unsafe extern "C" fn observer_schema_new(layout: u32, schema: *mut *mut obse
                 OBSERVER_ALIGNED => Layout::Aligned,
                 _ => return Err(invalid("layout must be OBSERVER_PACKED or OBSERVER_ALIGNED")),
             };
-            Ok(observer_schema_t { schema: Schema::new(layout), texts: Vec::new() })
+            Ok(observer_schema_t::new(Schema::new(layout)))
         })
     })
 }
@@ -257,7 +337,7 @@ pub unsafe extern "C" fn observer_schema_add(schema: *mut observer_schema_t, fie
             help: help.unwrap_or_default().into(),
             unit: unit.unwrap_or_default().into(),
         };
-        let texts = [&field.name, &field.help, &field.unit].map(|text| CString::new(text.as_str()).unwrap_or_default());
+        let texts = texts_of(&field);
         let index = schema.schema.add(field)?;
         schema.texts.push(texts);
         Ok(index as i32)
@@ -609,14 +689,445 @@ pub unsafe extern "C" fn observer_slot(observer: *const observer_t, index: u32, 
     }
 }
 
+/// Makes a store anew, a file of segments, and beside it PATH.sidecar, which says what they are. What had these names is
+/// removed; whoever has that open keeps it.
+///
+/// Parameters: path. options, NULL for the defaults. store receives the handle.
+///
+/// Returns: 0; -EINVAL for a size that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC, -EACCES
+/// and whatever else making a file can end with.
+///
+/// Threads: any. Blocking: one second at most.
+///
+/// # Safety
+/// path is NULL or a C string; options is NULL or valid for reads of its size; store is NULL or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_create(
+    path: *const c_char,
+    options: *const observer_store_options_t,
+    store: *mut *mut observer_store_t,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { make_store(path, options, store, Store::create) }
+}
+
+/// Opens a store.
+///
+/// Parameters: options, NULL for the defaults; what concerns a new store does not matter.
+///
+/// Returns: 0; -ENOENT, -EACCES and whatever else opening a file can end with; -EPROTO when the sidecar is damaged, of
+/// another version, or does not go with the file.
+///
+/// Threads: any. Blocking: no.
+///
+/// # Safety
+/// path is NULL or a C string; options is NULL or valid for reads of its size; store is NULL or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_open(
+    path: *const c_char,
+    options: *const observer_store_options_t,
+    store: *mut *mut observer_store_t,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { make_store(path, options, store, Store::open) }
+}
+
+/// Closes a store; its files stay. NULL is nothing.
+///
+/// Returns: 0.
+///
+/// Threads: any, when no other call uses the handle. Blocking: no.
+///
+/// # Safety
+/// store is NULL or a handle, which is gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_close(store: *mut observer_store_t) -> i32 {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { free::<_, Error>(store) })
+}
+
+/// Opens what has the store's name now, after it was made anew or mended. If that fails, all is as before.
+///
+/// Returns: as observer_store_open; SHMHOT_EFORK in a child of the process that opened it.
+///
+/// Threads: any number; they take turns. Blocking: no.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_reopen(store: *const observer_store_t) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| done(store.0.reopen())) }
+}
+
+/// Bytes of a segment: segment i begins at i times as many.
+///
+/// Returns: bytes; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: no.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_segment_size(store: *const observer_store_t) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| -> Outcome { Ok(store.0.segment_size()? as i32) }) }
+}
+
+/// How many segments there are, taken or not.
+///
+/// Returns: their number; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: no.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_count(store: *const observer_store_t) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| count(store.0.count())) }
+}
+
+/// Takes a segment for a worker, the one that has been free for longest; its numbers are zero. When none is free, the
+/// store grows under everybody who has it open.
+///
+/// Parameters: schema, NULL when the worker has yet to say what its numbers are. service, NULL for none. pid: the
+/// worker's process, 0 for the caller.
+///
+/// Returns: the segment; -EINVAL when the schema is longer than a segment; -EMSGSIZE when the sidecar has no room for its
+/// texts; -ESRCH when there is no such process; -EBUSY when another process is changing the store for too long; -EACCES
+/// when it is for reading only; -ENOSPC; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: one second at most.
+///
+/// # Safety
+/// store and schema are NULL or handles; service is NULL or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_allocate(
+    store: *const observer_store_t,
+    schema: *const observer_schema_t,
+    service: *const c_char,
+    pid: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| {
+            let schema = schema.as_ref().map(|schema| &schema.schema);
+            let service = text(service, "service")?.unwrap_or_default();
+            count(store.0.allocate(schema, service, pid))
+        })
+    }
+}
+
+/// Says what a taken segment holds, and for whom: for supervisors that learn it later.
+///
+/// Returns: 0; -ENOENT when the segment is not taken; -EINVAL when schema is NULL; and as observer_store_allocate.
+///
+/// Threads, Blocking: as observer_store_allocate.
+///
+/// # Safety
+/// store and schema are NULL or handles; service is NULL or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_describe(
+    store: *const observer_store_t,
+    segment: u32,
+    schema: *const observer_schema_t,
+    service: *const c_char,
+    pid: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| {
+            let schema = schema.as_ref().ok_or(Refusal::Null("schema"))?;
+            let service = text(service, "service")?.unwrap_or_default();
+            done(store.0.describe(segment, &schema.schema, service, pid))
+        })
+    }
+}
+
+/// Gives a segment back. Its numbers become zero.
+///
+/// Returns: 0; -ENOENT when it is not taken; -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.
+///
+/// Threads, Blocking: as observer_store_allocate.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_free(store: *const observer_store_t, segment: u32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| done(store.0.free(segment))) }
+}
+
+/// Gives back the segments of workers whose processes have ended. Until then their last numbers can be read.
+///
+/// Returns: how many; and as observer_store_free.
+///
+/// Threads, Blocking: as observer_store_allocate.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_reap(store: *const observer_store_t) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| count(store.0.reap())) }
+}
+
+/// The next taken segment.
+///
+/// Parameters: after: the last one, -1 to begin.
+///
+/// Returns: the segment; -ENOENT after the last one; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: no.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_next(store: *const observer_store_t, after: i32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| -> Outcome {
+            let from = u32::try_from(after.saturating_add(1)).unwrap_or(0);
+            match store.0.next(from)? {
+                Some(segment) => Ok(segment as i32),
+                None => Err(Refusal::Argument { status: -libc::ENOENT, why: "no segment is taken after this one" }),
+            }
+        })
+    }
+}
+
+/// Who has a segment.
+///
+/// Parameters: out: set its size.
+///
+/// Returns: 0; -ENOENT when it is not taken; -EPROTO when its page in the sidecar is damaged; -ETIMEDOUT when somebody
+/// has died while writing that; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: 100 ms at most.
+///
+/// # Safety
+/// store is NULL or a handle; out is NULL or valid for reads and writes of its size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_worker(
+    store: *const observer_store_t,
+    segment: u32,
+    out: *mut observer_worker_t,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| -> Outcome {
+            let worker = store.0.worker(segment)?;
+            let mut told = observer_worker_t {
+                since_ns: worker.since_ns,
+                offset: worker.offset,
+                pid: worker.pid,
+                state: match worker.state {
+                    WorkerState::Undescribed => OBSERVER_UNDESCRIBED,
+                    WorkerState::Alive => OBSERVER_ALIVE,
+                    WorkerState::Dead => OBSERVER_DEAD,
+                },
+                fields: worker.fields,
+                ..observer_worker_t::zeroed()
+            };
+            let room = told.service.len() - 1;
+            let end = (0..=room.min(worker.service.len())).rev().find(|&end| worker.service.is_char_boundary(end));
+            for (to, from) in told.service.iter_mut().zip(&worker.service.as_bytes()[..end.unwrap_or(0)]) {
+                *to = *from as c_char;
+            }
+            write_sized(out, &told, "out")?;
+            Ok(0)
+        })
+    }
+}
+
+/// What the numbers of a segment are.
+///
+/// Parameters: schema receives a handle of the caller's own, to be freed with observer_schema_free.
+///
+/// Returns: 0; -ENODATA when nobody has said; and as observer_store_worker.
+///
+/// Threads, Blocking: as observer_store_worker.
+///
+/// # Safety
+/// store is NULL or a handle; schema is NULL or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_schema(
+    store: *const observer_store_t,
+    segment: u32,
+    schema: *mut *mut observer_schema_t,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| give(schema, "schema", || Ok(observer_schema_t::new(store.0.schema(segment)?))))
+    }
+}
+
+/// The numbers of a segment, in the order of its schema. All are one worker's, and each is whole if it is aligned.
+///
+/// Parameters: values receives at most cap of them; it may be NULL when cap is 0.
+///
+/// Returns: how many fields there are; -ENODATA when nobody has said; -EPROTO when the file was cut; and as
+/// observer_store_worker.
+///
+/// Threads, Blocking: as observer_store_worker.
+///
+/// # Safety
+/// store is NULL or a handle; values is valid for writes of cap elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_read(
+    store: *const observer_store_t,
+    segment: u32,
+    values: *mut observer_value_t,
+    cap: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| {
+            if values.is_null() && cap > 0 {
+                return Err(Refusal::Null("values"));
+            }
+            count(store.0.read(segment, |index, value| {
+                if index < cap as usize {
+                    values.add(index).write(value.into());
+                }
+            }))
+        })
+    }
+}
+
+/// The sum of a field over all workers, or over those of a service; dead ones count until they are reaped.
+///
+/// Parameters: service, NULL for all. field, its name. out receives the sum.
+///
+/// Returns: how many workers have the field; SHMHOT_EFORK in a child.
+///
+/// Threads: any number; they take turns. Blocking: 100 ms at most for each worker that died while changing the store.
+///
+/// # Safety
+/// store is NULL or a handle; service is NULL or a C string, field too; out is NULL or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_sum(
+    store: *const observer_store_t,
+    service: *const c_char,
+    field: *const c_char,
+    out: *mut observer_value_t,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| {
+            let field = text(field, "field")?.ok_or(Refusal::Null("field"))?;
+            let (sum, workers) = store.0.sum(text(service, "service")?, field)?;
+            put(out, |out| -> crate::observer::Result<()> {
+                *out = sum.into();
+                Ok(())
+            })?;
+            Ok(workers as i32)
+        })
+    }
+}
+
+/// All numbers of all workers as text that Prometheus reads, with labels service, pid and segment, and shmhot_worker_up,
+/// which is 0 for the dead.
+///
+/// Parameters: format: OBSERVER_PROMETHEUS or OBSERVER_OPENMETRICS. buf receives at most cap - 1 bytes of it and a NUL; it
+/// may be NULL when cap is 0.
+///
+/// Returns: the length of the whole text without the NUL, which may be another one at the next call; -EINVAL;
+/// SHMHOT_EFORK in a child.
+///
+/// Threads, Blocking: as observer_store_sum.
+///
+/// # Safety
+/// store is NULL or a handle; buf is valid for writes of cap bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_exposition(
+    store: *const observer_store_t,
+    format: u32,
+    buf: *mut c_char,
+    cap: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| -> Outcome {
+            let format = match format {
+                OBSERVER_PROMETHEUS => Format::Prometheus,
+                OBSERVER_OPENMETRICS => Format::OpenMetrics,
+                _ => return Err(invalid("format must be OBSERVER_PROMETHEUS or OBSERVER_OPENMETRICS")),
+            };
+            if buf.is_null() && cap > 0 {
+                return Err(Refusal::Null("buf"));
+            }
+            let text = store.0.exposition(format)?;
+            if cap > 0 {
+                let len = text.len().min(cap - 1);
+                std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
+                buf.add(len).write(0);
+            }
+            i32::try_from(text.len()).map_err(|_| Refusal::Argument { status: -libc::EFBIG, why: "more than 2 GiB" })
+        })
+    }
+}
+
+/// Makes or opens a store.
+///
+/// # Safety
+/// As observer_store_open.
+unsafe fn make_store(
+    path: *const c_char,
+    options: *const observer_store_options_t,
+    store: *mut *mut observer_store_t,
+    make: impl FnOnce(&Path, StoreOptions) -> crate::observer::Result<Store>,
+) -> i32 {
+    guard::<Refusal<Error>>(|| {
+        // SAFETY: the caller's promise.
+        let options = unsafe { read_options(options) }?;
+        if options.flags & !(OBSERVER_READ_ONLY | OBSERVER_CHECKED) != 0 {
+            return Err(invalid("an unknown flag is set in options"));
+        }
+        let standard = StoreOptions::default();
+        let or = |value, standard| if value == 0 { standard } else { value };
+        let core = StoreOptions {
+            mode: or(options.mode, standard.mode) & 0o7777,
+            segment_size: or(options.segment_size, standard.segment_size),
+            segments: or(options.segments, standard.segments),
+            read_only: options.flags & OBSERVER_READ_ONLY != 0,
+            checked: options.flags & OBSERVER_CHECKED != 0,
+        };
+        // SAFETY: the caller's promise.
+        let path = unsafe { path_from(path) }.ok_or(Refusal::Null("path"))?;
+        // SAFETY: the caller's promise.
+        unsafe { give(store, "store", || Ok(observer_store_t(make(path, core)?))) }
+    })
+}
+
+fn count(result: crate::observer::Result<u32>) -> Outcome {
+    Ok(i32::try_from(result?).unwrap_or(i32::MAX))
+}
+
+impl observer_schema_t {
+    fn new(schema: Schema) -> Self {
+        let texts = schema.fields().map(|(field, _)| texts_of(field)).collect();
+        Self { schema, texts }
+    }
+}
+
+/// Name, help and unit as C has them. A NUL in one that came from a sidecar ends it.
+fn texts_of(field: &Field) -> [CString; 3] {
+    [&field.name, &field.help, &field.unit].map(|text| {
+        let text = text.split('\0').next().unwrap_or_default();
+        CString::new(text).unwrap_or_default()
+    })
+}
+
 impl From<Value> for observer_value_t {
     fn from(value: Value) -> Self {
-        let (r#type, as_u64, as_i64) = match value {
-            Value::Unsigned(value) => (OBSERVER_UNSIGNED, value, i64::try_from(value).unwrap_or(i64::MAX)),
-            Value::Signed(value) => (OBSERVER_SIGNED, u64::try_from(value).unwrap_or(0), value),
-            Value::Float(value) => (OBSERVER_FLOAT, value as u64, value as i64),
+        let (r#type, number) = match value {
+            Value::Unsigned(as_u64) => (OBSERVER_UNSIGNED, observer_number_t { as_u64 }),
+            Value::Signed(as_i64) => (OBSERVER_SIGNED, observer_number_t { as_i64 }),
+            Value::Float(as_f64) => (OBSERVER_FLOAT, observer_number_t { as_f64 }),
         };
-        Self { r#type, reserved: 0, as_u64, as_i64, as_f64: value.to_f64() }
+        Self { r#type, reserved: 0, number }
     }
 }
 
@@ -669,6 +1180,7 @@ unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<Option<&'a
             why: match name {
                 "help" => "help is not UTF-8",
                 "unit" => "unit is not UTF-8",
+                "service" => "service is not UTF-8",
                 _ => "name is not UTF-8",
             },
         }),

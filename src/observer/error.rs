@@ -69,9 +69,42 @@ pub enum Error {
         /// `errno`.
         errno: i32,
     },
-    /// The observer is for reading only.
+    /// A file of a store does not hold what it should.
+    Malformed {
+        /// Its name.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The description of a segment is damaged.
+    Damaged(u32),
+    /// The description of a segment is being changed, for too long.
+    Stuck(u32),
+    /// A segment of a store is not taken, or is not there.
+    NoSegment {
+        /// Its number.
+        segment: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// A segment is taken, and nobody has said what for.
+    Undescribed(u32),
+    /// The description has no room in the sidecar.
+    TooWordy,
+    /// Another process has been changing the store for too long.
+    Busy(PathBuf),
+    /// There is no process of this number.
+    NoProcess(u32),
+    /// A store cannot be of this size.
+    Sizes {
+        /// Bytes of a segment.
+        segment_size: usize,
+        /// Segments.
+        segments: usize,
+    },
+    /// The observer or store is for reading only.
     ReadOnly,
-    /// The observer was made before a fork, and this is the child.
+    /// The observer or store was made before a fork, and this is the child.
     Forked,
 }
 
@@ -91,8 +124,15 @@ impl Failure for Error {
             Self::NoField(_) | Self::NoIndex { .. } => -libc::ENOENT,
             Self::Range { .. } => -libc::ERANGE,
             Self::NotANumber { .. } => -libc::EDOM,
-            Self::TooLong { .. } | Self::Outside { .. } => -libc::EINVAL,
+            Self::TooLong { .. } | Self::Outside { .. } | Self::Sizes { .. } => -libc::EINVAL,
             Self::File { errno, .. } => -errno,
+            Self::Malformed { .. } | Self::Damaged(_) => -libc::EPROTO,
+            Self::Stuck(_) => -libc::ETIMEDOUT,
+            Self::NoSegment { .. } => -libc::ENOENT,
+            Self::Undescribed(_) => -libc::ENODATA,
+            Self::TooWordy => -libc::EMSGSIZE,
+            Self::Busy(_) => -libc::EBUSY,
+            Self::NoProcess(_) => -libc::ESRCH,
             Self::ReadOnly => -libc::EACCES,
             Self::Forked => SHMHOT_EFORK,
         }
@@ -120,8 +160,27 @@ impl fmt::Display for Error {
             Self::File { doing, path, errno } => {
                 write!(f, "{}: {doing}: {}", path.display(), io::Error::from_raw_os_error(*errno))
             }
-            Self::ReadOnly => write!(f, "this observer was opened for reading only"),
-            Self::Forked => write!(f, "this observer was made before a fork: the child needs one of its own"),
+            Self::Malformed { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Damaged(segment) => write!(f, "segment {segment}: its page in the sidecar is damaged"),
+            Self::Stuck(segment) => write!(
+                f,
+                "segment {segment}: its page in the sidecar is in the middle of a change for too long: who made it has died"
+            ),
+            Self::NoSegment { segment, count } => write!(f, "segment {segment} of {count} is not taken"),
+            Self::Undescribed(segment) => {
+                write!(f, "segment {segment} is taken, but nobody has said what its numbers are")
+            }
+            Self::TooWordy => write!(f, "service, names, helps and units together have more than 4040 bytes"),
+            Self::Busy(path) => {
+                write!(f, "{}: another process has been changing this store for too long", path.display())
+            }
+            Self::Sizes { segment_size, segments } => write!(
+                f,
+                "{segments} segments of {segment_size} bytes: a segment has 1 byte to 1 MiB, and a new store 1 GiB at most"
+            ),
+            Self::NoProcess(pid) => write!(f, "there is no process {pid}"),
+            Self::ReadOnly => write!(f, "this was opened for reading only"),
+            Self::Forked => write!(f, "this was made before a fork: the child needs one of its own"),
         }
     }
 }

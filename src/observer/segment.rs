@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::schema::{Field, Layout, Schema};
 use super::types::Type;
 use super::value::{Exact, Misfit, Value};
-use crate::shm::{Access, Place, Segment, Slots};
+use crate::shm::{Access, Segment, Slots};
 use crate::sys::ProcessEpoch;
 
 /// How a segment is opened.
@@ -53,12 +53,7 @@ impl Observer {
             segment.allocate(offset, size).map_err(Error::file("fallocate", path))?;
             Access::Write
         };
-        let places = schema.fields().map(|(field, at)| Place {
-            at,
-            size: field.r#type.size(),
-            big_endian: field.r#type.is_big_endian(),
-            limit: field.r#type.number().largest(),
-        });
+        let places = schema.fields().map(|(field, at)| field.r#type.place(at));
         let slots = Slots::new(&segment, offset, size, places, access).map_err(Error::file("mmap", path))?;
         Ok(Self { schema, slots, options, turn: Mutex::new(()), epoch: ProcessEpoch::current() })
     }

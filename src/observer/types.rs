@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::value::Value;
+use crate::shm::Place;
+
 /// A type of field. One byte has no order; others are little-endian, or big-endian, network order.
 ///
 /// | `IO::Buffer` | also | |
@@ -120,6 +123,22 @@ impl Type {
     /// Whether its bytes are in network order.
     pub fn is_big_endian(self) -> bool {
         self.big_endian
+    }
+
+    /// A number of this type somewhere.
+    #[inline]
+    pub(super) fn place(self, at: usize) -> Place {
+        Place { at, size: self.size(), big_endian: self.big_endian, limit: self.number.largest() }
+    }
+
+    /// The number that bytes begin with; there are enough of them.
+    pub(super) fn decode(self, bytes: &[u8]) -> Value {
+        let mut low = [0; 8];
+        low[..self.size()].copy_from_slice(&bytes[..self.size()]);
+        if self.big_endian {
+            low[..self.size()].reverse();
+        }
+        Value::from_bits(self.number, u64::from_le_bytes(low))
     }
 
     /// Bytes.

@@ -110,6 +110,15 @@ impl Exact {
         }
     }
 
+    /// The nearest number of a field of 64 bits.
+    pub(super) fn to_value(self) -> Value {
+        match self {
+            Self::Whole(value) if value < 0 => Value::Signed(value.try_into().unwrap_or(i64::MIN)),
+            Self::Whole(value) => Value::Unsigned(value.try_into().unwrap_or(u64::MAX)),
+            Self::Float(value) => Value::Float(value),
+        }
+    }
+
     fn to_f64(self) -> f64 {
         match self {
             Self::Whole(value) => value as f64,

@@ -110,6 +110,33 @@ impl Segment {
         }
     }
 
+    /// Makes the file longer, by zeros whose blocks are set aside first.
+    pub(crate) fn grow(&self, len: u64) -> io::Result<()> {
+        let old = self.len()?;
+        let more = usize::try_from(len.saturating_sub(old)).unwrap_or(usize::MAX);
+        if more > 0 {
+            self.allocate(old, more)?;
+            self.file.set_len(len)?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites a part of the file by zeros.
+    pub(crate) fn zero(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.file.write_all_at(&vec![0; len], offset)
+    }
+
+    /// Bytes of a part of the file; `UnexpectedEof` when it was cut.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        let file = self.file.metadata()?;
+        Ok((file.dev(), file.ino()))
+    }
+
     /// Bytes that can be mapped or read at the moment.
     pub(crate) fn len(&self) -> io::Result<u64> {
         if self.is_device { Ok(DEVICE_LEN) } else { Ok(self.file.metadata()?.len()) }

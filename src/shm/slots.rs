@@ -21,6 +21,26 @@ pub(crate) struct Slots {
     _raw: MmapRaw,
 }
 
+/// A part of a file whose numbers are found one by one.
+#[derive(Debug)]
+pub(crate) struct Numbers(MmapRaw);
+
+impl Numbers {
+    pub(crate) fn new(segment: &Segment, len: usize) -> io::Result<Self> {
+        map(segment, 0, len, Access::Read).map(Self)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The bits of a number; `None` when it does not lie within.
+    #[inline]
+    pub(crate) fn load(&self, place: Place) -> Option<u64> {
+        Slot::new(&self.0, place).map(|slot| slot.load())
+    }
+}
+
 /// A number of 1, 2, 4 or 8 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -98,14 +118,7 @@ impl Slots {
         access: Access,
     ) -> io::Result<Self> {
         let raw = map(segment, offset, size, access)?;
-        let slot = |Place { at, size: bytes, big_endian, limit }| {
-            let is_inside = matches!(bytes, 1 | 2 | 4 | 8) && at <= size && bytes <= size - at;
-            let address = raw.as_mut_ptr().wrapping_add(at);
-            let swapped = big_endian != cfg!(target_endian = "big");
-            let is_word = bytes == 8 && !swapped && address.cast::<u64>().is_aligned();
-            is_inside.then_some(Slot { address, limit, size: bytes as u8, swapped, is_word })
-        };
-        let slots: Option<Box<[Slot]>> = places.map(slot).collect();
+        let slots: Option<Box<[Slot]>> = places.map(|place| Slot::new(&raw, place)).collect();
         let slots = slots.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
         let writable = if access == Access::Write { slots.len() } else { 0 };
         Ok(Self { slots, writable, _raw: raw })
@@ -185,6 +198,16 @@ impl Slots {
 }
 
 impl Slot {
+    /// `None` when it does not lie within the mapping.
+    #[inline]
+    fn new(raw: &MmapRaw, Place { at, size, big_endian, limit }: Place) -> Option<Self> {
+        let is_inside = matches!(size, 1 | 2 | 4 | 8) && at <= raw.len() && size <= raw.len() - at;
+        let address = raw.as_mut_ptr().wrapping_add(at);
+        let swapped = big_endian != cfg!(target_endian = "big");
+        let is_word = size == 8 && !swapped && address.cast::<u64>().is_aligned();
+        is_inside.then_some(Self { address, limit, size: size as u8, swapped, is_word })
+    }
+
     fn load(&self) -> u64 {
         macro_rules! load {
             ($atomic:ident, $integer:ident) => {

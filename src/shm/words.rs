@@ -61,6 +61,11 @@ impl Words {
         Self { first: first.cast(), len }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     #[inline(always)]
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at < self.len);

@@ -1,0 +1,635 @@
+//! A file of segments, one for each worker, and a sidecar that says what they are.
+
+mod exposition;
+mod sidecar;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::error::{Error, Result};
+use super::schema::Schema;
+use super::value::{Exact, Value};
+use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, seqlock};
+use crate::sys::{ProcessEpoch, ProcessId};
+pub use exposition::Format;
+use sidecar::{Description, Header, PAGE, Record, TAKEN, WORDS};
+
+/// How a store is made or opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Permissions of a new store.
+    pub mode: u32,
+    /// Bytes of a segment of a new store.
+    pub segment_size: u32,
+    /// Segments of a new store; it grows.
+    pub segments: u32,
+    /// Nothing is changed.
+    pub read_only: bool,
+    /// Reads by system calls, so that a file which somebody cuts is an error and not a SIGBUS.
+    pub checked: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { mode: 0o600, segment_size: 512, segments: 64, read_only: false, checked: false }
+    }
+}
+
+/// Who has a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// The segment.
+    pub segment: u32,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// What is known of its process.
+    pub state: WorkerState,
+    /// Its process; 0 when nobody has said.
+    pub pid: u32,
+    /// When it took the segment, in nanoseconds since 1970.
+    pub since_ns: i64,
+    /// Its service; empty when nobody has said.
+    pub service: String,
+    /// How many fields it has.
+    pub fields: u32,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Nobody has said what its numbers are.
+    Undescribed,
+    /// Its process runs.
+    Alive,
+    /// Its process has ended, or another one has its number.
+    Dead,
+}
+
+/// The segments of a file. Threads take turns.
+#[derive(Debug)]
+pub struct Store {
+    state: Mutex<State>,
+    epoch: ProcessEpoch,
+}
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    sidecar_path: PathBuf,
+    options: StoreOptions,
+    data: Segment,
+    sidecar: Segment,
+    segment_size: usize,
+    /// Of a store that is not checked, once something was read.
+    numbers: Option<Numbers>,
+    pages: Option<Mapping>,
+    /// What the pages of the sidecar said, and the first word with which they said so.
+    records: Vec<Option<(u64, Arc<Record>)>>,
+    /// Memory for what is read of a segment.
+    values: Vec<Value>,
+}
+
+/// How long a change of a page may take.
+const CHANGE: Duration = Duration::from_millis(100);
+/// How long to wait for others who change the store.
+const TURN: Duration = Duration::from_secs(1);
+/// Bytes of a segment, and of a store when it is made.
+const MAX_SEGMENT: usize = 1 << 20;
+const MAX_STORE: usize = 1 << 30;
+
+impl Store {
+    /// Makes a store anew: what had its name is removed, and whoever has that open keeps it.
+    ///
+    /// [`Error::Busy`], [`Error::File`].
+    pub fn create(path: &Path, options: StoreOptions) -> Result<Self> {
+        let path = absolute(path);
+        let (segment_size, segments) = (options.segment_size as usize, options.segments as usize);
+        if !(1..=MAX_SEGMENT).contains(&segment_size) || !(1..=MAX_STORE / segment_size).contains(&segments) {
+            return Err(Error::Sizes { segment_size, segments });
+        }
+        let sidecar_path = sidecar_of(&path);
+        let _lock = lock(&path)?;
+        for old in [&sidecar_path, &path] {
+            match std::fs::remove_file(old) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::file("remove", old)(error)),
+                _ => {}
+            }
+        }
+        let len = (segment_size * segments).next_multiple_of(PAGE);
+        let data = Segment::create(&path, options.mode, &vec![0; len]).map_err(Error::file("create", &path))?;
+        let (device, inode) = data.identity().map_err(Error::file("stat", &path))?;
+        let header = Header { segment_size: options.segment_size, device, inode };
+        let mut pages = vec![0; (1 + len / segment_size) * PAGE];
+        pages[..32].copy_from_slice(header.to_words().map(u64::to_le_bytes).as_flattened());
+        // Last, since it is what says that all is there.
+        Segment::create(&sidecar_path, options.mode, &pages).map_err(Error::file("create", &sidecar_path))?;
+        Self::open(&path, StoreOptions { read_only: false, ..options })
+    }
+
+    /// Opens a store; of the options those of a new one do not matter.
+    ///
+    /// [`Error::File`], [`Error::Malformed`].
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Self> {
+        let state = Mutex::new(State::open(absolute(path), options)?);
+        Ok(Self { state, epoch: ProcessEpoch::current() })
+    }
+
+    /// Opens what has the name now, after the store was made anew or mended. If that fails, all is as before.
+    ///
+    /// As [`Store::open`].
+    pub fn reopen(&self) -> Result<()> {
+        let mut state = self.state()?;
+        *state = State::open(state.path.clone(), state.options)?;
+        Ok(())
+    }
+
+    /// Bytes of a segment.
+    pub fn segment_size(&self) -> Result<usize> {
+        Ok(self.state()?.segment_size)
+    }
+
+    /// How many segments there are, taken or not.
+    pub fn count(&self) -> Result<u32> {
+        self.state()?.count()
+    }
+
+    /// Takes a segment, the one that has been free for longest; its numbers are zero. When none is free, the store
+    /// grows under everybody who has it open. `pid` 0 is this process.
+    ///
+    /// [`Error::TooLong`], [`Error::TooWordy`], [`Error::NoProcess`], [`Error::Busy`], [`Error::ReadOnly`],
+    /// [`Error::Forked`], [`Error::File`], which is `ENOSPC` when the file system is full.
+    pub fn allocate(&self, schema: Option<&Schema>, service: &str, pid: u32) -> Result<u32> {
+        self.change(|state| {
+            let words = state.words(schema, service, pid, 0, now_ns())?;
+            let count = state.count()?;
+            let mut free = None;
+            for segment in 0..count {
+                let turn = match state.record(segment) {
+                    Ok(record) if !record.taken => record.turn,
+                    // Who wrote this page was killed. What it was before decides.
+                    Err(Error::Stuck(_) | Error::Damaged(_)) if !state.is_taken(segment)? => u64::MAX,
+                    Ok(_) | Err(Error::Stuck(_) | Error::Damaged(_)) => continue,
+                    Err(error) => return Err(error),
+                };
+                if free.is_none_or(|(first, _)| turn < first) {
+                    free = Some((turn, segment));
+                }
+            }
+            let segment = match free {
+                Some((_, segment)) => segment,
+                None => {
+                    state.grow()?;
+                    count
+                }
+            };
+            state.zero(segment)?;
+            state.write(segment, &words)?;
+            Ok(segment)
+        })
+    }
+
+    /// Says what a taken segment holds, and for whom.
+    ///
+    /// [`Error::NoSegment`], and as [`Store::allocate`].
+    pub fn describe(&self, segment: u32, schema: &Schema, service: &str, pid: u32) -> Result<()> {
+        self.change(|state| {
+            let since_ns = match state.taken(segment) {
+                Ok(record) => record.since_ns,
+                Err(Error::Stuck(_) | Error::Damaged(_)) => now_ns(), // this mends it
+                Err(error) => return Err(error),
+            };
+            let words = state.words(Some(schema), service, pid, 0, since_ns)?;
+            state.write(segment, &words)
+        })
+    }
+
+    /// Gives a segment back. Its numbers become zero.
+    ///
+    /// [`Error::NoSegment`], [`Error::Busy`], [`Error::ReadOnly`], [`Error::Forked`], [`Error::File`].
+    pub fn free(&self, segment: u32) -> Result<()> {
+        self.change(|state| match state.taken(segment) {
+            Ok(_) | Err(Error::Stuck(_) | Error::Damaged(_)) => state.free(segment),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Frees the segments of workers whose processes have ended; says how many.
+    ///
+    /// As [`Store::free`].
+    pub fn reap(&self) -> Result<u32> {
+        self.change(|state| {
+            let mut reaped = 0;
+            for segment in 0..state.count()? {
+                if let Some(record) = state.intact(segment)?
+                    && record.state() == WorkerState::Dead
+                {
+                    state.free(segment)?;
+                    reaped += 1;
+                }
+            }
+            Ok(reaped)
+        })
+    }
+
+    /// The first taken segment from a number on.
+    pub fn next(&self, from: u32) -> Result<Option<u32>> {
+        let mut state = self.state()?;
+        for segment in from..state.count()? {
+            if state.is_taken(segment)? {
+                return Ok(Some(segment));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Who has a segment.
+    ///
+    /// [`Error::NoSegment`], [`Error::Damaged`], [`Error::Stuck`].
+    pub fn worker(&self, segment: u32) -> Result<Worker> {
+        let mut state = self.state()?;
+        let record = state.taken(segment)?;
+        Ok(record.worker(segment, state.offset(segment)))
+    }
+
+    /// What the numbers of a segment are.
+    ///
+    /// [`Error::Undescribed`], and as [`Store::worker`].
+    pub fn schema(&self, segment: u32) -> Result<Schema> {
+        let record = self.state()?.taken(segment)?;
+        record.description.as_ref().map(|found| found.schema.clone()).ok_or(Error::Undescribed(segment))
+    }
+
+    /// The numbers of a segment, in the order of its schema; says how many.
+    ///
+    /// All are one worker's, and each is whole if it is aligned; no more. [`Error::Undescribed`], [`Error::Malformed`]
+    /// when the file was cut, and as [`Store::worker`].
+    pub fn read(&self, segment: u32, mut take: impl FnMut(usize, Value)) -> Result<u32> {
+        let mut state = self.state()?;
+        state.read(segment)?;
+        state.values.iter().enumerate().for_each(|(index, value)| take(index, *value));
+        Ok(state.values.len() as u32)
+    }
+
+    /// The sum of a field over all workers, or those of a service, and how many they are.
+    pub fn sum(&self, service: Option<&str>, field: &str) -> Result<(Value, u32)> {
+        let mut state = self.state()?;
+        let (mut sum, mut workers) = (None::<Exact>, 0);
+        for segment in 0..state.count()? {
+            let Some(record) = state.intact(segment)? else { continue };
+            let Some(found) = &record.description else { continue };
+            let Some(index) = found.schema.index(field) else { continue };
+            if service.is_some_and(|service| service != found.service) || !state.read_again(segment)? {
+                continue;
+            }
+            let value = state.values[index].exact();
+            sum = Some(sum.map_or(value, |sum| sum.plus(value)));
+            workers += 1;
+        }
+        Ok((sum.map_or(Value::Unsigned(0), Exact::to_value), workers))
+    }
+
+    /// All numbers of all workers, as Prometheus reads them.
+    ///
+    /// What is being changed or damaged is left out.
+    pub fn exposition(&self, format: Format) -> Result<String> {
+        let mut state = self.state()?;
+        let mut workers = Vec::new();
+        for segment in 0..state.count()? {
+            if let Some(record) = state.intact(segment)? {
+                let values = if state.read_again(segment)? { state.values.clone() } else { Vec::new() };
+                workers.push((segment, record, values));
+            }
+        }
+        Ok(exposition::write(&workers, format))
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        if !self.epoch.is_current() {
+            return Err(Error::Forked); // the lock may have been held by a thread that is not here
+        }
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the store while nobody else does.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut state = self.state()?;
+        if state.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let _lock = lock(&state.path)?;
+        change(&mut state)
+    }
+}
+
+impl State {
+    fn open(path: PathBuf, options: StoreOptions) -> Result<Self> {
+        let sidecar_path = sidecar_of(&path);
+        let open = |path: &Path| {
+            let opened = if options.read_only { Segment::open(path) } else { Segment::open_writable(path) };
+            opened.map_err(Error::file("open", path))
+        };
+        let (sidecar, data) = (open(&sidecar_path)?, open(&path)?);
+        let malformed = |why: String| Error::Malformed { path: sidecar_path.clone(), why };
+        let words = FileWords(&sidecar).load(0).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => malformed("it ends before its first page does".into()),
+            _ => Error::file("read", &sidecar_path)(error),
+        })?;
+        let header = Header::from_words(words).map_err(malformed)?;
+        if data.identity().map_err(Error::file("stat", &path))? != (header.device, header.inode) {
+            return Err(malformed("it belongs to another file: the store was replaced".into()));
+        }
+        let described = sidecar.len().map_err(Error::file("fstat", &sidecar_path))?;
+        let len = data.len().map_err(Error::file("fstat", &path))?;
+        let segments = len / u64::from(header.segment_size);
+        if segments == 0 || described < (1 + segments) * PAGE as u64 {
+            return Err(malformed(format!(
+                "it has {described} bytes, which cannot tell of the {segments} segments of a file of {len} bytes"
+            )));
+        }
+        Ok(Self {
+            path,
+            sidecar_path,
+            options,
+            data,
+            sidecar,
+            segment_size: header.segment_size as usize,
+            numbers: None,
+            pages: None,
+            records: Vec::new(),
+            values: Vec::new(),
+        })
+    }
+
+    /// Segments that the file has and the sidecar tells of.
+    fn count(&self) -> Result<u32> {
+        let len = self.data.len().map_err(Error::file("fstat", &self.path))?;
+        let described = self.sidecar.len().map_err(Error::file("fstat", &self.sidecar_path))? / PAGE as u64;
+        let count = (len / self.segment_size as u64).min(described.saturating_sub(1));
+        Ok(count.try_into().unwrap_or(u32::MAX))
+    }
+
+    fn offset(&self, segment: u32) -> u64 {
+        u64::from(segment) * self.segment_size as u64
+    }
+
+    /// The page of a segment, mapped; `None` of a checked store.
+    fn page(&mut self, segment: u32) -> Result<Option<&Mapping>> {
+        if self.options.checked {
+            return Ok(None);
+        }
+        let is_there = self.pages.as_ref().is_some_and(|pages| page_of(segment) + WORDS <= pages.len());
+        if !is_there {
+            let count = self.count()?;
+            if segment >= count {
+                return Err(Error::NoSegment { segment, count });
+            }
+            let access = if self.options.read_only { Access::Read } else { Access::Write };
+            let pages = Mapping::new(&self.sidecar, 0, (1 + count as usize) * WORDS, access);
+            self.pages = Some(pages.map_err(Error::file("mmap", &self.sidecar_path))?);
+        }
+        Ok(self.pages.as_ref())
+    }
+
+    fn first_word(&mut self, segment: u32) -> Result<u64> {
+        let at = page_of(segment);
+        let [first] = match self.page(segment)? {
+            Some(pages) => {
+                let Ok(first) = pages.load(at);
+                first
+            }
+            None => FileWords(&self.sidecar).load(at).map_err(|_| Error::Damaged(segment))?,
+        };
+        Ok(first)
+    }
+
+    /// Whether a segment is taken, whatever else its page says.
+    fn is_taken(&mut self, segment: u32) -> Result<bool> {
+        Ok(self.first_word(segment)? as u32 == TAKEN)
+    }
+
+    /// What the page of a segment says. It is decoded only after a change.
+    fn record(&mut self, segment: u32) -> Result<Arc<Record>> {
+        let now = self.first_word(segment)?;
+        if let Some(Some((first, record))) = self.records.get(segment as usize)
+            && *first == now
+        {
+            return Ok(record.clone());
+        }
+        let at = page_of(segment);
+        let mut patience = Patience::new(CHANGE);
+        let words = loop {
+            let attempt = match self.page(segment)? {
+                Some(pages) => {
+                    let Ok(attempt) = seqlock::try_read::<{ WORDS - 1 }, _, _>(&**pages, at, || ());
+                    attempt
+                }
+                None => seqlock::try_read(&FileWords(&self.sidecar), at, || ()).map_err(|_| Error::Damaged(segment))?,
+            };
+            if let Some(whole) = attempt {
+                let mut words = [whole.first; WORDS];
+                words[1..].copy_from_slice(&whole.rest);
+                break words;
+            }
+            if patience.is_over() {
+                return Err(Error::Stuck(segment));
+            }
+        };
+        let record = Arc::new(Record::from_words(words).ok_or(Error::Damaged(segment))?);
+        let known = self.records.len().max(segment as usize + 1);
+        self.records.resize(known, None);
+        self.records[segment as usize] = Some((words[0], record.clone()));
+        Ok(record)
+    }
+
+    fn taken(&mut self, segment: u32) -> Result<Arc<Record>> {
+        let record = self.record(segment)?;
+        if record.taken {
+            return Ok(record);
+        }
+        Err(Error::NoSegment { segment, count: self.count()? })
+    }
+
+    /// The same for who looks at all: `None` for what is free, damaged, or being changed.
+    fn intact(&mut self, segment: u32) -> Result<Option<Arc<Record>>> {
+        match self.taken(segment) {
+            Ok(record) => Ok(Some(record)),
+            Err(Error::NoSegment { .. } | Error::Stuck(_) | Error::Damaged(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the numbers of a segment into `values`.
+    fn read(&mut self, segment: u32) -> Result<()> {
+        let mut patience = Patience::new(CHANGE);
+        loop {
+            let record = self.taken(segment)?;
+            let first = self.records[segment as usize].as_ref().map(|(first, _)| *first);
+            let found = record.description.as_ref().ok_or(Error::Undescribed(segment))?;
+            self.load(segment, &found.schema)?;
+            // Pairs with the fences of seqlock::write: whoever frees a segment says so before its numbers change.
+            fence(Ordering::Acquire);
+            if first == Some(self.first_word(segment)?) {
+                return Ok(());
+            }
+            if patience.is_over() {
+                return Err(Error::Stuck(segment));
+            }
+        }
+    }
+
+    /// The same for who looks at all: `false` when there is nothing to read any more.
+    fn read_again(&mut self, segment: u32) -> Result<bool> {
+        match self.read(segment) {
+            Ok(()) => Ok(true),
+            Err(Error::NoSegment { .. } | Error::Undescribed(_) | Error::Stuck(_) | Error::Damaged(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn load(&mut self, segment: u32, schema: &Schema) -> Result<()> {
+        let offset = self.offset(segment);
+        self.values.clear();
+        if self.options.checked {
+            let mut bytes = vec![0; schema.size()];
+            self.data.read(offset, &mut bytes).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => self.cut(),
+                _ => Error::file("read", &self.path)(error),
+            })?;
+            self.values.extend(schema.fields().map(|(field, at)| field.r#type.decode(&bytes[at..])));
+            return Ok(());
+        }
+        let (begin, end) = (offset as usize, offset as usize + schema.size());
+        if self.numbers.as_ref().is_none_or(|numbers| numbers.len() < end) {
+            let len = self.data.len().map_err(Error::file("fstat", &self.path))?;
+            if len < end as u64 {
+                return Err(self.cut());
+            }
+            let numbers = Numbers::new(&self.data, usize::try_from(len).unwrap_or(usize::MAX));
+            self.numbers = Some(numbers.map_err(Error::file("mmap", &self.path))?);
+        }
+        let Some(numbers) = &self.numbers else { return Err(self.cut()) };
+        for (field, at) in schema.fields() {
+            let bits = numbers.load(field.r#type.place(begin + at)).unwrap_or_default();
+            self.values.push(Value::from_bits(field.r#type.number(), bits));
+        }
+        Ok(())
+    }
+
+    fn cut(&self) -> Error {
+        Error::Malformed { path: self.path.clone(), why: "the file was cut: it ends within a segment".into() }
+    }
+
+    /// The page of a taken segment.
+    fn words(
+        &self,
+        schema: Option<&Schema>,
+        service: &str,
+        pid: u32,
+        turn: u64,
+        since_ns: i64,
+    ) -> Result<Box<[u64; WORDS]>> {
+        if let Some(schema) = schema
+            && schema.size() > self.segment_size
+        {
+            return Err(Error::TooLong { schema: schema.size(), segment: self.segment_size });
+        }
+        let pid = if pid == 0 { std::process::id() } else { pid };
+        let process = ProcessId::of(pid).ok_or(Error::NoProcess(pid))?;
+        let description = schema.map(|schema| Description { service: service.into(), schema: schema.clone() });
+        let record = Record { taken: true, turn, since_ns, process, description };
+        record.to_words().map(Box::new).ok_or(Error::TooWordy)
+    }
+
+    fn write(&mut self, segment: u32, words: &[u64; WORDS]) -> Result<()> {
+        let checked = std::mem::take(&mut self.options.checked); // what is written has to be mapped
+        let written =
+            self.page(segment).map(|pages| pages.map(|pages| seqlock::write(&**pages, page_of(segment), words)));
+        self.options.checked = checked;
+        written.map(|_| ())
+    }
+
+    fn free(&mut self, segment: u32) -> Result<()> {
+        let mut last = 0;
+        for other in 0..self.count()? {
+            if let Ok(record) = self.record(other) {
+                last = last.max(record.turn);
+            }
+        }
+        let free = Record { turn: last + 1, ..Record::free() };
+        self.write(segment, &free.to_words().ok_or(Error::TooWordy)?)?; // first, for `read`
+        self.zero(segment)
+    }
+
+    fn zero(&self, segment: u32) -> Result<()> {
+        self.data.zero(self.offset(segment), self.segment_size).map_err(Error::file("write", &self.path))
+    }
+
+    /// Doubles the file; first the sidecar, for it must not tell of less than there is.
+    fn grow(&mut self) -> Result<()> {
+        let len = self.data.len().map_err(Error::file("fstat", &self.path))?;
+        let len = len.saturating_mul(2).next_multiple_of(PAGE as u64);
+        let pages = 1 + len / self.segment_size as u64;
+        self.sidecar.grow(pages * PAGE as u64).map_err(Error::file("grow", &self.sidecar_path))?;
+        self.data.grow(len).map_err(Error::file("grow", &self.path))
+    }
+}
+
+impl Record {
+    fn state(&self) -> WorkerState {
+        match &self.description {
+            _ if !self.process.is_alive() => WorkerState::Dead,
+            Some(_) => WorkerState::Alive,
+            None => WorkerState::Undescribed,
+        }
+    }
+
+    fn worker(&self, segment: u32, offset: u64) -> Worker {
+        let found = self.description.as_ref();
+        Worker {
+            segment,
+            offset,
+            state: self.state(),
+            pid: self.process.pid,
+            since_ns: self.since_ns,
+            service: found.map_or_else(String::new, |found| found.service.clone()),
+            fields: found.map_or(0, |found| found.schema.fields().len() as u32),
+        }
+    }
+}
+
+/// Where the page of a segment begins in the sidecar, in words.
+fn page_of(segment: u32) -> usize {
+    (1 + segment as usize) * WORDS
+}
+
+/// The working directory may be another one at `reopen`.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn sidecar_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".sidecar");
+    path.with_file_name(name)
+}
+
+fn lock(path: &Path) -> Result<Lock> {
+    let mut patience = Patience::new(TURN);
+    loop {
+        match Lock::take(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            taken => return taken.map_err(Error::file("lock", path)),
+        }
+        if patience.is_over() {
+            return Err(Error::Busy(path.to_owned()));
+        }
+    }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
