@@ -666,6 +666,25 @@ int32_t observer_store_schema(const observer_store_t *store, uint32_t segment, o
 int32_t observer_store_read(const observer_store_t *store, uint32_t segment, observer_value_t *values, uint32_t cap);
 
 /**
+ * The numbers of many segments at once.
+ *
+ * Parameters: first, n: the segments. values, cap: those of segment first + i go to values + i * cap, as observer_store_read
+ * has it. counts[i] receives what that would return for the segment.
+ *
+ * Returns: how many segments there were, at most n; -EINVAL; SHMHOT_EFORK in a child.
+ *
+ * Threads, Blocking: as observer_store_sum.
+ *
+ * Safety: store is NULL or a handle; values is valid for writes of n * cap elements, counts of n.
+ */
+int32_t observer_store_read_many(const observer_store_t *store,
+                                 uint32_t first,
+                                 uint32_t n,
+                                 observer_value_t *values,
+                                 uint32_t cap,
+                                 int32_t *counts);
+
+/**
  * The sum of a field over all workers, or over those of a service; dead ones count until they are reaped.
  *
  * Parameters: service, NULL for all. field, its name. out receives the sum.

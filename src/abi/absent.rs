@@ -112,6 +112,7 @@ absent! {
     observer_store_worker,
     observer_store_schema,
     observer_store_read,
+    observer_store_read_many,
     observer_store_sum,
     observer_store_exposition,
     vmclock_open,

@@ -10,6 +10,7 @@ use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_o
 use crate::observer::{
     Error, Field, Format, Kind, Layout, Observer, Options, Schema, Store, StoreOptions, Type, Value, WorkerState,
 };
+use crate::status::Failure;
 
 /// Type: an unsigned byte, :U8. Names with a colon are those of Ruby's IO::Buffer.
 pub const OBSERVER_U8: u8 = 1;
@@ -991,6 +992,48 @@ pub unsafe extern "C" fn observer_store_read(
                 if index < cap as usize {
                     values.add(index).write(value.into());
                 }
+            }))
+        })
+    }
+}
+
+/// The numbers of many segments at once.
+///
+/// Parameters: first, n: the segments. values, cap: those of segment first + i go to values + i * cap, as observer_store_read
+/// has it. counts[i] receives what that would return for the segment.
+///
+/// Returns: how many segments there were, at most n; -EINVAL; SHMHOT_EFORK in a child.
+///
+/// Threads, Blocking: as observer_store_sum.
+///
+/// # Safety
+/// store is NULL or a handle; values is valid for writes of n * cap elements, counts of n.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_read_many(
+    store: *const observer_store_t,
+    first: u32,
+    n: u32,
+    values: *mut observer_value_t,
+    cap: u32,
+    counts: *mut i32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(store, "store", |store| {
+            if (values.is_null() && cap > 0) || counts.is_null() {
+                return Err(Refusal::Null("values or counts"));
+            }
+            count(store.0.read_many(first, n, |i, read| {
+                let told = match read {
+                    Ok(read) => {
+                        for (at, value) in read.iter().take(cap as usize).enumerate() {
+                            values.add(i * cap as usize + at).write((*value).into());
+                        }
+                        read.len() as i32
+                    }
+                    Err(error) => error.status(),
+                };
+                counts.add(i).write(told);
             }))
         })
     }

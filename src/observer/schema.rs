@@ -40,6 +40,13 @@ pub struct Field {
     pub unit: String,
 }
 
+impl Field {
+    /// A field of which nothing else is said.
+    pub fn new(name: impl Into<String>, r#type: Type) -> Self {
+        Self { name: name.into(), r#type, kind: Kind::Unknown, help: String::new(), unit: String::new() }
+    }
+}
+
 /// Fields, each with its offset, in order of declaration.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
@@ -133,9 +140,7 @@ mod tests {
         let mut schema = Schema::new(layout);
         for (i, name) in types.iter().enumerate() {
             let r#type = Type::from_name(name).expect("a type");
-            let field =
-                Field { name: format!("f{i}"), r#type, kind: Kind::Unknown, help: String::new(), unit: String::new() };
-            assert_eq!(schema.add(field).expect("added"), i);
+            assert_eq!(schema.add(Field::new(format!("f{i}"), r#type)).expect("added"), i);
         }
         schema
     }

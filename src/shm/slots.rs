@@ -4,6 +4,7 @@
 //! crosses a cache line; a locked instruction across one would stop the machine for a thousand times as long.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::MmapRaw;
@@ -18,26 +19,26 @@ pub(crate) struct Slots {
     /// How many of them may be stored to: all or none.
     writable: usize,
     /// Keeps the memory.
-    _raw: MmapRaw,
+    _raw: Arc<MmapRaw>,
 }
 
-/// A part of a file whose numbers are found one by one.
+/// A file whose numbers are found in many places.
 #[derive(Debug)]
-pub(crate) struct Numbers(MmapRaw);
+pub(crate) struct Numbers(Arc<MmapRaw>);
 
 impl Numbers {
     pub(crate) fn new(segment: &Segment, len: usize) -> io::Result<Self> {
-        map(segment, 0, len, Access::Read).map(Self)
+        map(segment, 0, len, Access::Read).map(|raw| Self(Arc::new(raw)))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The bits of a number; `None` when it does not lie within.
-    #[inline]
-    pub(crate) fn load(&self, place: Place) -> Option<u64> {
-        Slot::new(&self.0, place).map(|slot| slot.load())
+    /// Some of them, for reading; `None` when one does not lie within.
+    pub(crate) fn slots(&self, places: impl Iterator<Item = Place>) -> Option<Slots> {
+        let slots = places.map(|place| Slot::new(&self.0, place)).collect::<Option<_>>()?;
+        Some(Slots { slots, writable: 0, _raw: self.0.clone() })
     }
 }
 
@@ -121,7 +122,7 @@ impl Slots {
         let slots: Option<Box<[Slot]>> = places.map(|place| Slot::new(&raw, place)).collect();
         let slots = slots.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
         let writable = if access == Access::Write { slots.len() } else { 0 };
-        Ok(Self { slots, writable, _raw: raw })
+        Ok(Self { slots, writable, _raw: Arc::new(raw) })
     }
 
     /// Stores a number if there is nothing to think about; says whether it was so.
@@ -148,6 +149,18 @@ impl Slots {
     #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {
         self.slots[index].load()
+    }
+
+    /// The bits of all numbers.
+    #[inline]
+    pub(crate) fn loads(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().map(|slot| {
+            if slot.is_word {
+                // SAFETY: within the mapping, and aligned.
+                return unsafe { AtomicU64::from_ptr(slot.address.cast()) }.load(Ordering::Relaxed);
+            }
+            slot.load()
+        })
     }
 
     /// Stores the lowest bytes of `bits`, if the part is mapped for that.

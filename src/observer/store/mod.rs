@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{Error, Result};
 use super::schema::Schema;
+use super::types::Number;
 use super::value::{Exact, Value};
-use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, seqlock};
+use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, Slots, seqlock};
 use crate::sys::{ProcessEpoch, ProcessId};
 pub use exposition::Format;
 use sidecar::{Description, Header, PAGE, Record, TAKEN, WORDS};
@@ -86,10 +87,20 @@ struct State {
     /// Of a store that is not checked, once something was read.
     numbers: Option<Numbers>,
     pages: Option<Mapping>,
-    /// What the pages of the sidecar said, and the first word with which they said so.
-    records: Vec<Option<(u64, Arc<Record>)>>,
+    /// What the pages of the sidecar said.
+    known: Vec<Option<Known>>,
     /// Memory for what is read of a segment.
     values: Vec<Value>,
+}
+
+/// What a page of the sidecar said.
+#[derive(Debug)]
+struct Known {
+    /// The first word with which it said so: as long as it is the same, all is.
+    first: u64,
+    record: Arc<Record>,
+    /// What the numbers are, and where in memory, once they were read.
+    numbers: Option<(Box<[Number]>, Slots)>,
 }
 
 /// How long a change of a page may take.
@@ -237,12 +248,15 @@ impl Store {
     /// The first taken segment from a number on.
     pub fn next(&self, from: u32) -> Result<Option<u32>> {
         let mut state = self.state()?;
-        for segment in from..state.count()? {
-            if state.is_taken(segment)? {
-                return Ok(Some(segment));
+        let mut segment = from;
+        loop {
+            match state.is_taken(segment) {
+                Ok(true) => return Ok(Some(segment)),
+                Ok(false) => segment += 1,
+                Err(Error::NoSegment { .. }) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
     }
 
     /// Who has a segment.
@@ -269,8 +283,22 @@ impl Store {
     pub fn read(&self, segment: u32, mut take: impl FnMut(usize, Value)) -> Result<u32> {
         let mut state = self.state()?;
         state.read(segment)?;
-        state.values.iter().enumerate().for_each(|(index, value)| take(index, *value));
+        for (index, value) in state.values.iter().enumerate() {
+            take(index, *value);
+        }
         Ok(state.values.len() as u32)
+    }
+
+    /// The numbers of `count` segments from `first` on, each handed to `take` with its position, as [`Store::read`] has
+    /// them; says how many segments there were.
+    pub fn read_many(&self, first: u32, count: u32, mut take: impl FnMut(usize, Result<&[Value]>)) -> Result<u32> {
+        let mut state = self.state()?;
+        let end = first.saturating_add(count).min(state.count()?);
+        for segment in first..end {
+            let read = if state.try_read(segment) { Ok(()) } else { state.read(segment) };
+            take((segment - first) as usize, read.map(|()| &*state.values));
+        }
+        Ok(end.saturating_sub(first))
     }
 
     /// The sum of a field over all workers, or those of a service, and how many they are.
@@ -358,7 +386,7 @@ impl State {
             segment_size: header.segment_size as usize,
             numbers: None,
             pages: None,
-            records: Vec::new(),
+            known: Vec::new(),
             values: Vec::new(),
         })
     }
@@ -400,7 +428,13 @@ impl State {
                 let Ok(first) = pages.load(at);
                 first
             }
-            None => FileWords(&self.sidecar).load(at).map_err(|_| Error::Damaged(segment))?,
+            None => match FileWords(&self.sidecar).load(at) {
+                Ok(first) => first,
+                Err(_) if self.data.len().is_ok_and(|len| self.offset(segment) < len) => {
+                    return Err(Error::Damaged(segment));
+                }
+                Err(_) => return Err(Error::NoSegment { segment, count: self.count()? }),
+            },
         };
         Ok(first)
     }
@@ -413,10 +447,10 @@ impl State {
     /// What the page of a segment says. It is decoded only after a change.
     fn record(&mut self, segment: u32) -> Result<Arc<Record>> {
         let now = self.first_word(segment)?;
-        if let Some(Some((first, record))) = self.records.get(segment as usize)
-            && *first == now
+        if let Some(Some(known)) = self.known.get(segment as usize)
+            && known.first == now
         {
-            return Ok(record.clone());
+            return Ok(known.record.clone());
         }
         let at = page_of(segment);
         let mut patience = Patience::new(CHANGE);
@@ -438,9 +472,8 @@ impl State {
             }
         };
         let record = Arc::new(Record::from_words(words).ok_or(Error::Damaged(segment))?);
-        let known = self.records.len().max(segment as usize + 1);
-        self.records.resize(known, None);
-        self.records[segment as usize] = Some((words[0], record.clone()));
+        self.known.resize_with(self.known.len().max(segment as usize + 1), || None);
+        self.known[segment as usize] = Some(Known { first: words[0], record: record.clone(), numbers: None });
         Ok(record)
     }
 
@@ -463,10 +496,13 @@ impl State {
 
     /// Reads the numbers of a segment into `values`.
     fn read(&mut self, segment: u32) -> Result<()> {
+        if self.try_read(segment) {
+            return Ok(());
+        }
         let mut patience = Patience::new(CHANGE);
         loop {
             let record = self.taken(segment)?;
-            let first = self.records[segment as usize].as_ref().map(|(first, _)| *first);
+            let first = self.known[segment as usize].as_ref().map(|known| known.first);
             let found = record.description.as_ref().ok_or(Error::Undescribed(segment))?;
             self.load(segment, &found.schema)?;
             // Pairs with the fences of seqlock::write: whoever frees a segment says so before its numbers change.
@@ -478,6 +514,23 @@ impl State {
                 return Err(Error::Stuck(segment));
             }
         }
+    }
+
+    /// One attempt at that, if nothing has changed since the last time.
+    fn try_read(&mut self, segment: u32) -> bool {
+        let (Some(pages), Some(Some(Known { first, numbers: Some((numbers, slots)), .. }))) =
+            (&self.pages, self.known.get(segment as usize))
+        else {
+            return false;
+        };
+        let at = page_of(segment); // mapped, since it is known
+        if pages.load(at) != Ok([*first]) {
+            return false;
+        }
+        self.values.clear();
+        self.values.extend(numbers.iter().zip(slots.loads()).map(|(number, bits)| Value::from_bits(*number, bits)));
+        fence(Ordering::Acquire); // as in `read`
+        pages.load(at) == Ok([*first])
     }
 
     /// The same for who looks at all: `false` when there is nothing to read any more.
@@ -510,10 +563,12 @@ impl State {
             let numbers = Numbers::new(&self.data, usize::try_from(len).unwrap_or(usize::MAX));
             self.numbers = Some(numbers.map_err(Error::file("mmap", &self.path))?);
         }
-        let Some(numbers) = &self.numbers else { return Err(self.cut()) };
-        for (field, at) in schema.fields() {
-            let bits = numbers.load(field.r#type.place(begin + at)).unwrap_or_default();
-            self.values.push(Value::from_bits(field.r#type.number(), bits));
+        let places = schema.fields().map(|(field, at)| field.r#type.place(begin + at));
+        let slots = self.numbers.as_ref().and_then(|numbers| numbers.slots(places)).ok_or_else(|| self.cut())?;
+        let numbers: Box<[Number]> = schema.fields().map(|(field, _)| field.r#type.number()).collect();
+        self.values.extend(numbers.iter().zip(slots.loads()).map(|(number, bits)| Value::from_bits(*number, bits)));
+        if let Some(Some(known)) = self.known.get_mut(segment as usize) {
+            known.numbers = Some((numbers, slots));
         }
         Ok(())
     }

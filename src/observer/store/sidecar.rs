@@ -131,7 +131,7 @@ impl Record {
         }
         let text: Vec<u8> = words[FIXED..].iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
         Some(Self {
-            taken: words[0] == TAKEN.into(),
+            taken: words[0] == u64::from(TAKEN),
             turn: words[2],
             since_ns: words[3].cast_signed(),
             process: ProcessId { pid: words[4] as u32, started: words[5], boot: words[6] },
