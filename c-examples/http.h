@@ -1,5 +1,6 @@
 /* HTTP without input and output: what was received goes in, the answers that are due come out. http_server.c and the
- * programs of benches/hotpath do the same work with it and differ only in how they move bytes. */
+ * programs of benches/hotpath do the same work with it and differ only in how they move bytes; metrics_exporter.c has
+ * more to say than hello. */
 #ifndef HTTP_H
 #define HTTP_H
 
@@ -12,12 +13,13 @@
 
 #define HTTP_HEADER_MAX 8192
 #define HTTP_RECV_MAX 8192 /* the most that may be fed at once */
+#define HTTP_ANSWER_MAX 128 /* of the answers that are known beforehand */
 
 enum http_status { HTTP_OK, HTTP_BAD_REQUEST, HTTP_NOT_FOUND, HTTP_HEADER_TOO_LARGE, HTTP_NOT_IMPLEMENTED, HTTP_STATUSES };
 
 struct http_answer {
-    char text[128];
-    uint32_t length;
+    const char *text;
+    size_t length;
     bool closes; /* the connection ends after it */
 };
 
@@ -25,8 +27,16 @@ struct http_answer {
 static struct http_answer http_answers[HTTP_STATUSES][2][2];
 static const struct http_answer http_continue = {"HTTP/1.1 100 Continue\r\n\r\n", 25, false};
 
+/* Writes an answer, its body only if it is not to a HEAD request. Its length, whether there was room or not. */
+static size_t http_compose(char *text, size_t room, const char *status, const char *type, const char *body, bool closes, bool head)
+{
+    return (size_t)snprintf(text, room, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s\r\n%s", status, type,
+                            strlen(body), closes ? "Connection: close\r\n" : "", head ? "" : body);
+}
+
 static void http_prepare(void)
 {
+    static char texts[HTTP_STATUSES * 4][HTTP_ANSWER_MAX];
     static const char *const lines[HTTP_STATUSES][2] = {
         [HTTP_OK] = {"200 OK", "hello\n"},
         [HTTP_BAD_REQUEST] = {"400 Bad Request", "bad request\n"},
@@ -36,16 +46,19 @@ static void http_prepare(void)
     };
     for (int i = 0; i < HTTP_STATUSES * 4; i++) {
         int status = i / 4, closes = i / 2 % 2, head = i % 2;
-        struct http_answer *answer = &http_answers[status][closes][head];
-        answer->closes = closes;
-        answer->length = (uint32_t)snprintf(answer->text, sizeof answer->text,
-                                            "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s",
-                                            lines[status][0], strlen(lines[status][1]),
-                                            closes ? "Connection: close\r\n" : "", head ? "" : lines[status][1]);
+        size_t length = http_compose(texts[i], sizeof texts[i], lines[status][0], "text/plain", lines[status][1], closes, head);
+        http_answers[status][closes][head] = (struct http_answer){texts[i], length, closes};
     }
 }
 
+/* A part of what was received. */
+struct http_text {
+    const char *at;
+    size_t length;
+};
+
 struct http_request {
+    struct http_text target, accept; /* of the header, for as long as that is there */
     enum http_status status;
     bool head, close, expects_continue, has_length;
     uint64_t body_length;
@@ -93,6 +106,8 @@ static bool http_parse_field(const char *name, const char *colon, const char *en
         request->status = HTTP_NOT_IMPLEMENTED;
     } else if (http_is(name, length, "expect")) {
         request->expects_continue = http_lists(value, end, "100-continue");
+    } else if (http_is(name, length, "accept")) {
+        request->accept = (struct http_text){value, (size_t)(end - value)};
     }
     return true;
 }
@@ -101,7 +116,7 @@ static bool http_parse_field(const char *name, const char *colon, const char *en
 static long http_parse(const char *data, size_t length, struct http_request *request)
 {
     const char *end = data + length, *line = data;
-    *request = (struct http_request){.status = HTTP_NOT_FOUND};
+    *request = (struct http_request){.status = HTTP_OK};
 
     if (*line < 'A' || *line > 'Z')
         return -1;
@@ -115,8 +130,7 @@ static long http_parse(const char *data, size_t length, struct http_request *req
         return -1;
     request->close = version[8] == '0';
     request->head = target - line == 4 && memcmp(line, "HEAD", 4) == 0;
-    if (target[1] == '/' && (target + 2 == version || target[2] == '?'))
-        request->status = HTTP_OK;
+    request->target = (struct http_text){target + 1, (size_t)(version - target - 1)};
 
     for (;;) {
         line = newline + 1;
@@ -134,6 +148,23 @@ static long http_parse(const char *data, size_t length, struct http_request *req
     }
 }
 
+/* Whether a request is for this path, with a query or without. */
+static bool http_asks_for(const struct http_request *request, const char *path)
+{
+    size_t length = strlen(path);
+    const struct http_text *target = &request->target;
+    return target->length >= length && memcmp(target->at, path, length) == 0 &&
+           (target->length == length || target->at[length] == '?');
+}
+
+static const struct http_answer *http_hello(const struct http_request *request)
+{
+    return &http_answers[http_asks_for(request, "/") ? HTTP_OK : HTTP_NOT_FOUND][request->close][request->head];
+}
+
+/* Which answer a request gets. The answer has to stay; its text may be another one later, but not within an http_feed. */
+static const struct http_answer *(*http_choose)(const struct http_request *request) = http_hello;
+
 /* What a connection remembers between receives; all zero at first. */
 struct http_conn {
     char *carry; /* the beginning of a header whose end has not arrived */
@@ -149,27 +180,33 @@ struct http_conn {
 struct http_out {
     const char *data;
     size_t length;
+    unsigned answered; /* requests */
     char gathered[64 * 1024];
 };
 
 /* The shortest request has 18 bytes; the carried one comes on top. */
-_Static_assert((HTTP_RECV_MAX / 18 + 2) * sizeof http_continue.text <= sizeof ((struct http_out *)0)->gathered, "gathered is too small");
+_Static_assert((HTTP_RECV_MAX / 18 + 2) * HTTP_ANSWER_MAX <= sizeof ((struct http_out *)0)->gathered, "gathered is too small");
 
-static void http_put(struct http_out *out, const struct http_answer *answer)
+/* False when there is no room behind other answers, which happens to longer ones: the connection ends without it. */
+static bool http_put(struct http_conn *conn, struct http_out *out, const struct http_answer *answer)
 {
     if (out->length == 0) {
         out->data = answer->text;
+    } else if (out->length + answer->length > sizeof out->gathered) {
+        conn->closing = conn->lingering = true;
+        return false;
     } else {
         if (out->data != out->gathered)
             out->data = memcpy(out->gathered, out->data, out->length);
         memcpy(out->gathered + out->length, answer->text, answer->length);
     }
     out->length += answer->length;
+    return true;
 }
 
 static void http_reject(struct http_conn *conn, enum http_status status, struct http_out *out)
 {
-    http_put(out, &http_answers[status][true][false]);
+    out->answered += http_put(conn, out, &http_answers[status][true][false]);
     conn->closing = conn->lingering = true;
 }
 
@@ -181,8 +218,8 @@ static bool http_finish(struct http_conn *conn, const char **data, const char *e
     conn->body_left -= skipped;
     if (conn->body_left)
         return false;
-    http_put(out, conn->due);
-    conn->closing = conn->due->closes;
+    out->answered += http_put(conn, out, conn->due);
+    conn->closing |= conn->due->closes;
     conn->due = NULL;
     return true;
 }
@@ -206,22 +243,24 @@ static bool http_begin(struct http_conn *conn, const char **data, const char *en
         conn->carried += (uint32_t)fresh;
         return false;
     }
-    free(conn->carry);
-    conn->carry = NULL;
-    conn->carried = 0;
+    request.close |= conn->last;
     if (length < 0)
         http_reject(conn, HTTP_BAD_REQUEST, out);
     else if (length == 0)
         http_reject(conn, HTTP_HEADER_TOO_LARGE, out);
-    else if (request.status == HTTP_NOT_IMPLEMENTED)
+    else if (request.status != HTTP_OK)
         http_reject(conn, request.status, out);
+    else
+        conn->due = http_choose(&request);
+    free(conn->carry);
+    conn->carry = NULL;
+    conn->carried = 0;
     if (conn->closing)
         return false;
     *data += (size_t)length - carried;
-    conn->due = &http_answers[request.status][request.close || conn->last][request.head];
     conn->body_left = request.body_length;
     if (request.expects_continue && conn->body_left && *data == end)
-        http_put(out, &http_continue);
+        http_put(conn, out, &http_continue);
     return true;
 }
 
@@ -229,9 +268,15 @@ static bool http_begin(struct http_conn *conn, const char **data, const char *en
 static void http_feed(struct http_conn *conn, const char *data, size_t length, struct http_out *out)
 {
     const char *end = data + length;
-    out->length = 0;
+    out->length = out->answered = 0;
     while (!conn->closing && (conn->due ? http_finish(conn, &data, end, out) : data < end && http_begin(conn, &data, end, out)))
         ;
+}
+
+/* Whether a request has begun to arrive and is not answered yet. */
+static inline bool http_is_amid(const struct http_conn *conn)
+{
+    return conn->due || conn->carried;
 }
 
 static void http_forget(struct http_conn *conn)

@@ -1,13 +1,15 @@
 /* An HTTP/1.1 server: a ring and a listener for each worker thread, requests parsed in the buffers they arrived in.
  *
- *     http_server [-p port] [-w workers] [-t idle seconds]
+ *     http_server [-p port] [-w workers] [-t idle seconds] [-m store]
  *
- * Port 0 lets the kernel choose. SIGINT and SIGTERM finish what has begun and end the server with status 0. */
+ * Port 0 lets the kernel choose. With a store, each worker publishes its numbers in a segment of it; the store is made
+ * if it is not there. SIGINT and SIGTERM finish what has begun and end the server with status 0. */
 #define _GNU_SOURCE
 #include "http.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <getopt.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <shmhot.h>
@@ -17,12 +19,26 @@
 
 enum { BATCH = 256, MAX_WORKERS = 64, LINGER_MS = 2000, DRAIN_MS = 5000 };
 
+/* What a worker counts. */
+enum number { CONNECTIONS_ACTIVE, CONNECTIONS_TOTAL, REQUESTS_ACTIVE, REQUESTS_TOTAL, SENT_BYTES_TOTAL, NUMBERS };
+
+static const observer_field_t fields[NUMBERS] = {
+    [CONNECTIONS_ACTIVE] = {.name = "connections_active", .kind = OBSERVER_GAUGE, .help = "Connections that are open."},
+    [CONNECTIONS_TOTAL] = {.name = "connections_total", .kind = OBSERVER_COUNTER, .help = "Connections that were accepted."},
+    [REQUESTS_ACTIVE] = {.name = "requests_active", .kind = OBSERVER_GAUGE, .help = "Requests that have arrived in part."},
+    [REQUESTS_TOTAL] = {.name = "requests_total", .kind = OBSERVER_COUNTER, .help = "Requests that were answered."},
+    [SENT_BYTES_TOTAL] = {.name = "sent_bytes_total", .kind = OBSERVER_COUNTER, .help = "Bytes of answers.", .unit = "bytes"},
+};
+
 struct worker {
     pthread_t thread;
     hotpath_ring_t *ring;
     hotpath_buffers_t pool;
     int listener;
     bool draining;
+    uint64_t numbers[NUMBERS];
+    observer_t *observer; /* NULL: nobody wants to know them */
+    int32_t segment;
     struct http_out out;
 };
 
@@ -58,6 +74,8 @@ static void end_connection(struct worker *worker, int fd, uint32_t within_ms)
     struct connection *conn = &connections[fd];
     if (conn->http.lingering)
         hotpath_cancel_timeout(worker->ring, fd);
+    worker->numbers[CONNECTIONS_ACTIVE]--;
+    worker->numbers[REQUESTS_ACTIVE] -= http_is_amid(&conn->http);
     http_forget(&conn->http);
     conn->worker = NULL;
     check(hotpath_submit_close_within(worker->ring, fd, within_ms), "cannot close");
@@ -68,7 +86,11 @@ static void received(struct worker *worker, int fd, const uint8_t *data, size_t 
     struct http_conn *http = &connections[fd].http;
     struct http_out *out = &worker->out;
     http->last = worker->draining;
+    worker->numbers[REQUESTS_ACTIVE] -= http_is_amid(http);
     http_feed(http, (const char *)data, length, out);
+    worker->numbers[REQUESTS_ACTIVE] += http_is_amid(http);
+    worker->numbers[REQUESTS_TOTAL] += out->answered;
+    worker->numbers[SENT_BYTES_TOTAL] += out->length;
     /* Refused when the peer has gone, or leaves so many answers unread that the queue is full. */
     if (out->length && hotpath_send(worker->ring, fd, out->data, out->length, HOTPATH_QUIET) < 0) {
         end_connection(worker, fd, 0);
@@ -91,6 +113,8 @@ static void accepted(struct worker *worker, const hotpath_completion_t *event)
     }
     int fd = (int)event->result;
     connections[fd].worker = worker;
+    worker->numbers[CONNECTIONS_ACTIVE]++;
+    worker->numbers[CONNECTIONS_TOTAL]++;
     check(hotpath_submit_recv(worker->ring, fd), "cannot receive");
     if (idle_ms)
         check(hotpath_set_idle_timeout(worker->ring, fd, idle_ms), "cannot set the idle timeout");
@@ -103,7 +127,7 @@ static void drain(struct worker *worker)
     check(hotpath_drain(worker->ring, DRAIN_MS), "cannot drain");
     for (int fd = 0; fd < connections_limit; fd++) {
         struct connection *conn = &connections[fd];
-        if (conn->worker == worker && !conn->http.due && !conn->http.carried && !conn->http.lingering)
+        if (conn->worker == worker && !http_is_amid(&conn->http) && !conn->http.lingering)
             end_connection(worker, fd, HOTPATH_NO_TIMEOUT);
     }
 }
@@ -141,6 +165,13 @@ static bool handle(struct worker *worker, const hotpath_completion_t *event)
     return true;
 }
 
+/* Once a turn. Nobody else writes to the segment, so that a store does and no addition is needed. */
+static void publish(const struct worker *worker)
+{
+    for (uint32_t i = 0; i < NUMBERS; i++)
+        observer_set_u64(worker->observer, i, worker->numbers[i]);
+}
+
 static void *work(void *argument)
 {
     struct worker *worker = argument;
@@ -151,10 +182,43 @@ static void *work(void *argument)
         int32_t count = check(hotpath_wait(worker->ring, 1, HOTPATH_NO_TIMEOUT, events, BATCH), "cannot wait");
         for (int32_t i = 0; i < count; i++)
             running &= handle(worker, &events[i]);
+        if (worker->observer)
+            publish(worker);
     }
     check(hotpath_ring_free(worker->ring), "cannot free the ring");
     close(worker->listener);
     return NULL;
+}
+
+static observer_store_t *open_store(const char *path)
+{
+    observer_store_t *store;
+    if (access(path, F_OK) == 0)
+        check(observer_store_open(path, NULL, &store), "cannot open the store");
+    else
+        check(observer_store_create(path, NULL, &store), "cannot make the store");
+    check(observer_store_reap(store), "cannot free the segments of those that were killed");
+    return store;
+}
+
+/* A segment for each worker. */
+static void observe(const observer_store_t *store, const char *path, struct worker *workers, int count)
+{
+    observer_schema_t *schema;
+    check(observer_schema_new(OBSERVER_ALIGNED, &schema), "cannot make a schema");
+    for (int i = 0; i < NUMBERS; i++) {
+        observer_field_t field = fields[i];
+        field.size = sizeof field;
+        field.type = OBSERVER_U64_LE;
+        check(observer_schema_add(schema, &field), "cannot add a field");
+    }
+    size_t size = (size_t)check(observer_store_segment_size(store), "cannot read the store");
+    for (struct worker *worker = workers; worker < workers + count; worker++) {
+        worker->segment = check(observer_store_allocate(store, schema, "http_server", 0), "cannot take a segment");
+        uint64_t offset = (uint64_t)worker->segment * size;
+        check(observer_open(schema, path, size, offset, NULL, &worker->observer), "cannot open a segment");
+    }
+    observer_schema_free(schema);
 }
 
 /* Workers share the port; the kernel spreads connections over their listeners. What is set here, accepted sockets inherit. */
@@ -198,13 +262,16 @@ static int number(const char *text, int least, int most)
 int main(int argc, char **argv)
 {
     static struct worker workers[MAX_WORKERS];
+    static const struct option options[] = {{"metrics", required_argument, NULL, 'm'}, {0}};
+    const char *path = NULL;
     int port = 8080, count = 1, option;
-    while ((option = getopt(argc, argv, "p:w:t:")) != -1) {
+    while ((option = getopt_long(argc, argv, "p:w:t:m:", options, NULL)) != -1) {
         switch (option) {
         case 'p': port = number(optarg, 0, 65535); break;
         case 'w': count = number(optarg, 1, MAX_WORKERS); break;
         case 't': idle_ms = (uint32_t)number(optarg, 0, 86400) * 1000; break;
-        default: fputs("usage: http_server [-p port] [-w workers] [-t idle seconds]\n", stderr); return 2;
+        case 'm': path = optarg; break;
+        default: fputs("usage: http_server [-p port] [-w workers] [-t idle seconds] [-m store]\n", stderr); return 2;
         }
     }
 
@@ -217,6 +284,9 @@ int main(int argc, char **argv)
 
     http_prepare();
     prepare_connections();
+    observer_store_t *store = path ? open_store(path) : NULL;
+    if (store)
+        observe(store, path, workers, count);
     for (int i = 0; i < count; i++) {
         struct worker *worker = &workers[i];
         worker->listener = listen_on(&port);
@@ -236,5 +306,10 @@ int main(int argc, char **argv)
         check(hotpath_wake(workers[i].ring), "cannot wake a worker");
     for (int i = 0; i < count; i++)
         pthread_join(workers[i].thread, NULL);
+    for (int i = 0; store && i < count; i++) {
+        observer_close(workers[i].observer);
+        check(observer_store_free(store, (uint32_t)workers[i].segment), "cannot give a segment back");
+    }
+    observer_store_close(store);
     free(connections);
 }

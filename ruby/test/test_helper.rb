@@ -87,19 +87,9 @@ module RingHelper
   end
 end
 
-# Clock pages in a folder of the test's own, other processes, and the library's constants at hand.
-module PageHelper
+# A file in a folder of the test's own, handles to close, and other processes.
+module FolderHelper
   include Stopwatch
-
-  Clock = Shmhot::VMClock
-  Clock.constants.grep(/\A(COUNTER|TIME|FLAG|STATUS|LEAP)_/).each { |name| const_set(name, Clock.const_get(name)) }
-
-  OUR_COUNTER = RbConfig::CONFIG["host_cpu"].match?(/aarch64|arm64/) ? COUNTER_ARM_VCNT : COUNTER_X86_TSC
-  BOUNDED = FLAG_PERIOD_MAXERROR_VALID | FLAG_TIME_MAXERROR_VALID
-  ESTIMATED = FLAG_PERIOD_ESTERROR_VALID | FLAG_TIME_ESTERROR_VALID
-  SECOND = 1_000_000_000
-  # Counts in a second of #page.
-  HZ = 1 << 30
 
   attr_reader :path
 
@@ -121,29 +111,9 @@ module PageHelper
     super
   end
 
-  def writer
-    @writer ||= kept(Clock::Writer.create(path))
-  end
-
-  def clock(**options)
-    @clock ||= kept(Clock.new(path, **options))
-  end
-
   def kept(handle)
     @handles << handle
     handle
-  end
-
-  # A page that one can reckon with: 1000 s at a count of HZ, a second more for each HZ counts.
-  def page(**fields)
-    Clock::Snapshot.new(counter_id: OUR_COUNTER, time_type: TIME_UTC, clock_status: STATUS_SYNCHRONIZED,
-                        counter_value: HZ, counter_period_frac_sec: (1 << 64) / HZ, time_sec: 1000, **fields)
-  end
-
-  # The time of this host, with a bound that is small, and not the kernel's.
-  def live_page(maxerror_ns: 1_000_000)
-    measured = Clock::Calibrator.open(&:measure).page
-    measured.with(time_maxerror_nanosec: maxerror_ns, counter_period_maxerror_rate_frac_sec: 0)
   end
 
   # Runs the block in another process, which ends when the test does.
@@ -163,5 +133,103 @@ module PageHelper
     Timeout.timeout(20) { Process.wait(pid) }
     @processes.delete(pid)
     assert_predicate $?, :success?
+  end
+end
+
+# Clock pages, and the library's constants at hand.
+module PageHelper
+  include FolderHelper
+
+  Clock = Shmhot::VMClock
+  Clock.constants.grep(/\A(COUNTER|TIME|FLAG|STATUS|LEAP)_/).each { |name| const_set(name, Clock.const_get(name)) }
+
+  OUR_COUNTER = RbConfig::CONFIG["host_cpu"].match?(/aarch64|arm64/) ? COUNTER_ARM_VCNT : COUNTER_X86_TSC
+  BOUNDED = FLAG_PERIOD_MAXERROR_VALID | FLAG_TIME_MAXERROR_VALID
+  ESTIMATED = FLAG_PERIOD_ESTERROR_VALID | FLAG_TIME_ESTERROR_VALID
+  SECOND = 1_000_000_000
+  # Counts in a second of #page.
+  HZ = 1 << 30
+
+  def writer
+    @writer ||= kept(Clock::Writer.create(path))
+  end
+
+  def clock(**options)
+    @clock ||= kept(Clock.new(path, **options))
+  end
+
+  # A page that one can reckon with: 1000 s at a count of HZ, a second more for each HZ counts.
+  def page(**fields)
+    Clock::Snapshot.new(counter_id: OUR_COUNTER, time_type: TIME_UTC, clock_status: STATUS_SYNCHRONIZED,
+                        counter_value: HZ, counter_period_frac_sec: (1 << 64) / HZ, time_sec: 1000, **fields)
+  end
+
+  # The time of this host, with a bound that is small, and not the kernel's.
+  def live_page(maxerror_ns: 1_000_000)
+    measured = Clock::Calibrator.open(&:measure).page
+    measured.with(time_maxerror_nanosec: maxerror_ns, counter_period_maxerror_rate_frac_sec: 0)
+  end
+end
+
+# Segments of a file, and what is reported of them.
+module SegmentHelper
+  include FolderHelper
+
+  Utilization = Shmhot::Utilization
+  Schema = Utilization::Schema
+  Observer = Utilization::Observer
+  Metric = Utilization::Metric
+  Registry = Utilization::Registry
+
+  # Where the segment begins: at no multiple of anything.
+  OFFSET = 4001
+  SIZE = 512
+  # All types of IO::Buffer, with the Integers that they hold.
+  RANGES = { U8: 0..0xff, S8: -0x80..0x7f }.merge(
+    [16, 32, 64].flat_map do |bits|
+      unsigned = 0..(1 << bits) - 1
+      signed = -(1 << (bits - 1))..(1 << (bits - 1)) - 1
+      [["u", unsigned], ["U", unsigned], ["s", signed], ["S", signed]].map { |letter, range| [:"#{letter}#{bits}", range] }
+    end.to_h
+  ).freeze
+  FLOATS = %i[f32 F32 f64 F64].freeze
+  TYPES = [*RANGES.keys, *FLOATS].freeze
+
+  attr_reader :reports
+
+  def setup
+    super
+    File.binwrite(path, "\0" * 8192)
+    @reports = []
+    @reporter = Utilization.reporter
+    Utilization.reporter = ->(sentence, error) { @reports << [sentence, error] }
+  end
+
+  def teardown
+    Utilization.reporter = @reporter
+    super
+  end
+
+  def observer(schema = self.schema, at: OFFSET)
+    @observer ||= kept(Observer.open(schema, path, SIZE, at))
+  end
+
+  def schema
+    @schema ||= Schema.build(connections_active: :u32, requests_total: :u64, requests_active: :u32, load: :f64)
+  end
+
+  # A registry that is written, and the metric of a name in it.
+  def metric(name)
+    @registry ||= Registry.new.tap { |registry| registry.observer = observer }
+    @registry.metric(name)
+  end
+
+  # What IO::Buffer sees, by a mapping of its own.
+  def seen(name, in_schema: schema, at: OFFSET)
+    field = in_schema[name]
+    buffer = File.open(path, "r+b") { |file| IO::Buffer.map(file, 8192) }
+    buffer.get_value(field.type, at + field.offset)
+  ensure
+    buffer&.free
   end
 end

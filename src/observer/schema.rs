@@ -52,8 +52,8 @@ impl Field {
 pub struct Schema {
     layout: Layout,
     fields: Vec<(Field, usize)>,
-    /// Indices, ordered by length and bytes of the names.
-    by_name: Vec<u32>,
+    /// Lengths of the names and indices, ordered by length and bytes: most names differ in length already.
+    by_name: Vec<(u32, u32)>,
     size: usize,
 }
 
@@ -86,7 +86,7 @@ impl Schema {
         }
         let index = self.fields.len();
         self.size = offset + field.r#type.size();
-        self.by_name.insert(at, index as u32);
+        self.by_name.insert(at, (field.name.len() as u32, index as u32));
         self.fields.push((field, offset));
         Ok(index)
     }
@@ -119,15 +119,14 @@ impl Schema {
     /// The same, of a name that may not even be UTF-8.
     #[inline]
     pub fn index_of_bytes(&self, name: &[u8]) -> Option<usize> {
-        self.find(name).ok().map(|at| self.by_name[at] as usize)
+        self.find(name).ok().map(|at| self.by_name[at].1 as usize)
     }
 
     /// Where a name is in `by_name`, or would be.
     #[inline]
     fn find(&self, name: &[u8]) -> std::result::Result<usize, usize> {
-        self.by_name.binary_search_by(|&index| {
-            let known = self.fields[index as usize].0.name.as_bytes();
-            known.len().cmp(&name.len()).then_with(|| known.cmp(name))
+        self.by_name.binary_search_by(|&(len, index)| {
+            (len as usize).cmp(&name.len()).then_with(|| self.fields[index as usize].0.name.as_bytes().cmp(name))
         })
     }
 }

@@ -89,8 +89,8 @@ impl Observer {
     /// The same for a float that is a whole number.
     #[inline(always)]
     pub fn set_plain_float(&self, index: u32, value: f64) -> bool {
-        let whole = value as u64; // saturates, and u64::MAX as a float is larger
-        whole as f64 == value && whole != u64::MAX && self.set_plain(index, whole)
+        let whole = value as i64; // saturates, and i64::MAX as a float is larger
+        whole as f64 == value && whole != i64::MAX && whole >= 0 && self.set_plain(index, whole.cast_unsigned())
     }
 
     /// Adds to a number. Beyond what the field can hold it is clamped, or refused by option.

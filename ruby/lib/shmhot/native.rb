@@ -27,6 +27,7 @@ module Shmhot
     U16 = -Fiddle::TYPE_SHORT
     I64 = Fiddle::TYPE_LONG_LONG
     U64 = -Fiddle::TYPE_LONG_LONG
+    F64 = Fiddle::TYPE_DOUBLE
 
     # name => what it returns, what it takes
     PROTOTYPES = {
@@ -71,7 +72,17 @@ module Shmhot
       vmclock_writer_remove: [I32, ADDRESS],
       vmclock_calibrator_create: [I32, POINTER],
       vmclock_calibrator_measure: [I32, ADDRESS, POINTER, POINTER],
-      vmclock_calibrator_close: [I32, ADDRESS]
+      vmclock_calibrator_close: [I32, ADDRESS],
+
+      observer_type: [I32, POINTER],
+      observer_type_name: [ADDRESS, I32],
+      observer_schema_new: [I32, U32, POINTER],
+      observer_schema_add: [I32, ADDRESS, POINTER],
+      observer_schema_free: [I32, ADDRESS],
+      observer_open: [I32, ADDRESS, POINTER, SIZE, U64, POINTER, POINTER],
+      observer_close: [I32, ADDRESS],
+      observer_add_i64: [I32, ADDRESS, U32, I64],
+      observer_add_f64: [I32, ADDRESS, U32, F64]
     }.freeze
 
     # What may take a while, and lets other threads run meanwhile.
