@@ -146,11 +146,14 @@ target/readme/echo.c: README.md
 
 ## Benches
 
-# The programs to compare with know nothing of the library.
-BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load)
-BENCH   ?= hotpath vmclock
+# The programs to compare the ring with know nothing of the library.
+BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load observer_calls observer_read)
+BENCH   ?= hotpath observer vmclock
 bench: setup-bench build examples $(BENCHES) ## against the originals and the limits; BENCH=one of them, BENCH_OPTIONS="--help"
 	@for bench in $(BENCH); do $(CARGO) bench --bench $$bench -- $(BENCH_OPTIONS) || exit 1; done
+
+target/bench/observer_%: benches/observer/%.c $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
 
 target/bench/http_uring: LIBRARIES := -luring
 target/bench/%: benches/hotpath/%.c $(wildcard benches/hotpath/*.h) c-examples/http.h
