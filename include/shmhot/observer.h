@@ -201,7 +201,7 @@ typedef struct {
     uint32_t mode;
     /** Bytes of a segment of a new store, up to 1 MiB; default 512. */
     uint32_t segment_size;
-    /** Segments of a new store; default 64. It grows. */
+    /** Segments of a new store, up to 65536; default 64. It grows. */
     uint32_t segments;
 } observer_store_options_t;
 
@@ -343,7 +343,8 @@ int32_t observer_schema_free(observer_schema_t *schema);
  * size: bytes of the segment. offset: where it begins, at any byte. options, NULL for the defaults. observer receives
  * the handle.
  *
- * Returns: 0; -EINVAL when the schema is longer than the segment, or the segment does not lie in the file; -ENOENT,
+ * Returns: 0; -EINVAL when the schema is longer than the segment, the segment does not lie in the file, or the aligned
+ * layout is not aligned there; -ENOENT,
  * -EACCES, -ELOOP, -ENOSPC and whatever else opening a file can end with.
  *
  * Threads: any. Blocking: no.
@@ -561,7 +562,7 @@ int32_t observer_store_count(const observer_store_t *store);
  * Parameters: schema, NULL when the worker has yet to say what its numbers are. service, NULL for none. pid: the
  * worker's process, 0 for the caller.
  *
- * Returns: the segment; -EINVAL when the schema is longer than a segment; -EMSGSIZE when the sidecar has no room for its
+ * Returns: the segment; -EINVAL when the schema is longer than a segment, or aligned and segments are not; -EMSGSIZE when the sidecar has no room for its
  * texts; -ESRCH when there is no such process; -EBUSY when another process is changing the store for too long; -EACCES
  * when it is for reading only; -ENOSPC; SHMHOT_EFORK in a child.
  *

@@ -194,7 +194,7 @@ pub struct observer_store_options_t {
     pub mode: u32,
     /// Bytes of a segment of a new store, up to 1 MiB; default 512.
     pub segment_size: u32,
-    /// Segments of a new store; default 64. It grows.
+    /// Segments of a new store, up to 65536; default 64. It grows.
     pub segments: u32,
 }
 
@@ -452,7 +452,8 @@ pub unsafe extern "C" fn observer_schema_free(schema: *mut observer_schema_t) ->
 /// size: bytes of the segment. offset: where it begins, at any byte. options, NULL for the defaults. observer receives
 /// the handle.
 ///
-/// Returns: 0; -EINVAL when the schema is longer than the segment, or the segment does not lie in the file; -ENOENT,
+/// Returns: 0; -EINVAL when the schema is longer than the segment, the segment does not lie in the file, or the aligned
+/// layout is not aligned there; -ENOENT,
 /// -EACCES, -ELOOP, -ENOSPC and whatever else opening a file can end with.
 ///
 /// Threads: any. Blocking: no.
@@ -795,7 +796,7 @@ pub unsafe extern "C" fn observer_store_count(store: *const observer_store_t) ->
 /// Parameters: schema, NULL when the worker has yet to say what its numbers are. service, NULL for none. pid: the
 /// worker's process, 0 for the caller.
 ///
-/// Returns: the segment; -EINVAL when the schema is longer than a segment; -EMSGSIZE when the sidecar has no room for its
+/// Returns: the segment; -EINVAL when the schema is longer than a segment, or aligned and segments are not; -EMSGSIZE when the sidecar has no room for its
 /// texts; -ESRCH when there is no such process; -EBUSY when another process is changing the store for too long; -EACCES
 /// when it is for reading only; -ENOSPC; SHMHOT_EFORK in a child.
 ///

@@ -49,6 +49,13 @@ pub enum Error {
         /// Bytes of the segment.
         segment: usize,
     },
+    /// The fields of the aligned layout would not be aligned.
+    Misaligned {
+        /// Where the segment begins.
+        offset: u64,
+        /// What that must be a multiple of.
+        alignment: usize,
+    },
     /// The segment does not lie in the file.
     Outside {
         /// The file.
@@ -124,7 +131,7 @@ impl Failure for Error {
             Self::NoField(_) | Self::NoIndex { .. } => -libc::ENOENT,
             Self::Range { .. } => -libc::ERANGE,
             Self::NotANumber { .. } => -libc::EDOM,
-            Self::TooLong { .. } | Self::Outside { .. } | Self::Sizes { .. } => -libc::EINVAL,
+            Self::TooLong { .. } | Self::Misaligned { .. } | Self::Outside { .. } | Self::Sizes { .. } => -libc::EINVAL,
             Self::File { errno, .. } => -errno,
             Self::Malformed { .. } | Self::Damaged(_) => -libc::EPROTO,
             Self::Stuck(_) => -libc::ETIMEDOUT,
@@ -154,6 +161,10 @@ impl fmt::Display for Error {
             Self::TooLong { schema, segment } => {
                 write!(f, "the schema has {schema} bytes, and the segment only {segment}")
             }
+            Self::Misaligned { offset, alignment } => write!(
+                f,
+                "the aligned layout needs segments that begin at multiples of {alignment}, and not at {offset}"
+            ),
             Self::Outside { path, offset, size, len } => {
                 write!(f, "{}: {size} bytes from {offset} do not lie within the file, which has {len}", path.display())
             }
@@ -176,7 +187,8 @@ impl fmt::Display for Error {
             }
             Self::Sizes { segment_size, segments } => write!(
                 f,
-                "{segments} segments of {segment_size} bytes: a segment has 1 byte to 1 MiB, and a new store 1 GiB at most"
+                "{segments} segments of {segment_size} bytes: a segment has 1 byte to 1 MiB, and a new store has at most \
+                 65536 of them and 1 GiB"
             ),
             Self::NoProcess(pid) => write!(f, "there is no process {pid}"),
             Self::ReadOnly => write!(f, "this was opened for reading only"),

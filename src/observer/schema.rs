@@ -122,6 +122,17 @@ impl Schema {
         self.find(name).ok().map(|at| self.by_name[at].1 as usize)
     }
 
+    /// Whether the aligned layout is aligned in a segment that begins at `offset`.
+    ///
+    /// [`Error::Misaligned`].
+    pub(super) fn check_alignment(&self, offset: u64) -> Result<()> {
+        let alignment = self.fields.iter().map(|(field, _)| field.r#type.size()).max().unwrap_or(1);
+        if self.layout == Layout::Aligned && !offset.is_multiple_of(alignment as u64) {
+            return Err(Error::Misaligned { offset, alignment });
+        }
+        Ok(())
+    }
+
     /// Where a name is in `by_name`, or would be.
     #[inline]
     fn find(&self, name: &[u8]) -> std::result::Result<usize, usize> {

@@ -36,11 +36,12 @@ pub struct Observer {
 impl Observer {
     /// Opens `size` bytes from `offset`, any offset, of a file.
     ///
-    /// [`Error::TooLong`], [`Error::Outside`], [`Error::File`], which is `ENOSPC` when the file system is full.
+    /// [`Error::TooLong`], [`Error::Outside`], [`Error::Misaligned`], [`Error::File`], which is `ENOSPC` when the file system is full.
     pub fn open(schema: Arc<Schema>, path: &Path, size: usize, offset: u64, options: Options) -> Result<Self> {
         if schema.size() > size {
             return Err(Error::TooLong { schema: schema.size(), segment: size });
         }
+        schema.check_alignment(offset)?;
         let opened = if options.read_only { Segment::open(path) } else { Segment::open_writable(path) };
         let segment = opened.map_err(Error::file("open", path))?;
         let len = segment.len().map_err(Error::file("fstat", path))?;
@@ -90,7 +91,8 @@ impl Observer {
     #[inline(always)]
     pub fn set_plain_float(&self, index: u32, value: f64) -> bool {
         let whole = value as i64; // saturates, and i64::MAX as a float is larger
-        whole as f64 == value && whole != i64::MAX && whole >= 0 && self.set_plain(index, whole.cast_unsigned())
+        let is_whole = (whole as f64).to_bits() == value.to_bits() && whole != i64::MAX; // -0.0 is not
+        is_whole && whole >= 0 && self.set_plain(index, whole.cast_unsigned())
     }
 
     /// Adds to a number. Beyond what the field can hold it is clamped, or refused by option.

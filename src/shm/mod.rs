@@ -25,7 +25,7 @@ pub(crate) use lock::Lock;
 pub(crate) use mapping::{Access, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
-pub(crate) use slots::{Numbers, Place, Slots};
+pub(crate) use slots::{Numbers, Place, Shape, Slots};
 #[cfg(test)]
 pub(crate) use words::{Fence, WriteWords};
 pub(crate) use words::{Plain, ReadWords};

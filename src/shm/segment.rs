@@ -42,10 +42,11 @@ impl Segment {
         Ok(Self { file, is_device: kind.is_char_device() })
     }
 
-    /// Makes a file that appears under its name with this content, or not at all. The caller holds its [`super::Lock`].
+    /// Makes a file of `len` bytes that appears under its name with this content and zeros behind it, or not at all. The
+    /// caller holds its [`super::Lock`].
     ///
     /// `AlreadyExists` when something has the name, be it a link that leads nowhere.
-    pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, mode: u32, content: &[u8], len: u64) -> io::Result<Self> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -53,7 +54,7 @@ impl Segment {
         let nameless = OpenOptions::new().read(true).write(true).mode(0o0).custom_flags(libc::O_TMPFILE).open(folder);
         let made = nameless.and_then(|file| {
             let segment = Self { file, is_device: false };
-            segment.fill(mode, content)?;
+            segment.fill(mode, content, len)?;
             sys::link_open_file(&segment.file, path)?;
             Ok(segment)
         });
@@ -65,14 +66,14 @@ impl Segment {
                     Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT)
                 ) =>
             {
-                Self::create_by_another_name(path, mode, content)
+                Self::create_by_another_name(path, mode, content, len)
             }
             made => made,
         }
     }
 
     /// Killed in here, it leaves a hidden file, which the next one replaces.
-    fn create_by_another_name(path: &Path, mode: u32, content: &[u8]) -> io::Result<Self> {
+    fn create_by_another_name(path: &Path, mode: u32, content: &[u8], len: u64) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::Error::from_raw_os_error(libc::EISDIR))?;
         let other = path.with_file_name(hidden(name, ".new"));
         match std::fs::remove_file(&other) {
@@ -81,13 +82,14 @@ impl Segment {
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o0).open(&other)?;
         let segment = Self { file, is_device: false };
-        let made = segment.fill(mode, content).and_then(|()| std::fs::hard_link(&other, path));
+        let made = segment.fill(mode, content, len).and_then(|()| std::fs::hard_link(&other, path));
         std::fs::remove_file(&other)?;
         made.map(|()| segment)
     }
 
-    fn fill(&self, mode: u32, content: &[u8]) -> io::Result<()> {
+    fn fill(&self, mode: u32, content: &[u8], len: u64) -> io::Result<()> {
         (&self.file).write_all(content)?; // and so a full disk shows now, not as SIGBUS later
+        self.grow(len)?;
         self.file.set_permissions(Permissions::from_mode(mode)) // whatever the umask
     }
 

@@ -35,10 +35,31 @@ impl Numbers {
         self.0.len()
     }
 
-    /// Some of them, for reading; `None` when one does not lie within.
-    pub(crate) fn slots(&self, places: impl Iterator<Item = Place>) -> Option<Slots> {
-        let slots = places.map(|place| Slot::new(&self.0, place)).collect::<Option<_>>()?;
-        Some(Slots { slots, writable: 0, _raw: self.0.clone() })
+    /// The bits of the numbers that a shape has at `begin`; `None` when it does not lie within.
+    #[inline]
+    pub(crate) fn load<'a>(&'a self, begin: usize, shape: &'a Shape) -> Option<impl Iterator<Item = u64> + 'a> {
+        if begin > self.len() || shape.size > self.len() - begin {
+            return None;
+        }
+        let first = self.0.as_mut_ptr().wrapping_add(begin);
+        // SAFETY: the shape lies within the mapping, and its numbers within the shape.
+        Some(shape.numbers.iter().map(move |(at, form)| unsafe { form.load(first.wrapping_add(*at)) }))
+    }
+}
+
+/// Where numbers are in a part of a file, wherever that begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    numbers: Box<[(usize, Form)]>,
+    /// Bytes up to the end of the last one.
+    size: usize,
+}
+
+impl Shape {
+    pub(crate) fn new(places: impl Iterator<Item = Place>) -> Self {
+        let numbers: Box<[_]> = places.map(|place| (place.at, Form::of(place))).collect();
+        let size = numbers.iter().map(|(at, form)| at + usize::from(form.size)).max().unwrap_or(0);
+        Self { numbers, size }
     }
 }
 
@@ -48,11 +69,18 @@ struct Slot {
     address: *mut u8,
     /// Up to here an unsigned number is stored as it is.
     limit: u64,
+    form: Form,
+    /// Eight bytes, aligned, in this machine's order.
+    is_word: bool,
+}
+
+/// What a number looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    /// 1, 2, 4 or 8 bytes.
     size: u8,
     /// Its bytes are in the other order than this machine's.
     swapped: bool,
-    /// Eight bytes, aligned, in this machine's order.
-    is_word: bool,
 }
 
 /// Where a number is, from the begin of the part, and what it looks like.
@@ -71,16 +99,16 @@ unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
 
-/// An aligned number as an atomic, or the address of one that is not.
+/// An aligned number as an atomic, or the address of one that is not. Unsafe: the address is that of a number which is
+/// mapped for as long as the slots are.
 macro_rules! access {
-    ($slot:expr, $atomic:ident, $integer:ident, |$number:ident| $aligned:expr, |$address:ident| $unaligned:expr) => {{
-        let $address = $slot.address.cast::<$integer>();
-        if $address.is_aligned() {
-            // SAFETY: `Slots::new` has seen that it lies within the mapping, which lives as long as the slots.
-            let $number = unsafe { $atomic::from_ptr($address) };
+    ($address:expr, $atomic:ident, $integer:ident, |$number:ident| $aligned:expr, |$unaligned:ident| $other:expr) => {{
+        let $unaligned = $address.cast::<$integer>();
+        if $unaligned.is_aligned() {
+            let $number = $atomic::from_ptr($unaligned);
             $aligned
         } else {
-            $unaligned
+            $other
         }
     }};
 }
@@ -140,7 +168,8 @@ impl Slots {
             // SAFETY: within the mapping, aligned, and writable.
             unsafe { AtomicU64::from_ptr(slot.address.cast()) }.store(value, Ordering::Relaxed);
         } else {
-            slot.store(value);
+            // SAFETY: within the mapping, and writable.
+            unsafe { slot.form.store(slot.address, value) };
         }
         true
     }
@@ -148,59 +177,53 @@ impl Slots {
     /// The bits of a number, in the lowest bytes and in this machine's order.
     #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {
-        self.slots[index].load()
-    }
-
-    /// The bits of all numbers.
-    #[inline]
-    pub(crate) fn loads(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().map(|slot| {
-            if slot.is_word {
-                // SAFETY: within the mapping, and aligned.
-                return unsafe { AtomicU64::from_ptr(slot.address.cast()) }.load(Ordering::Relaxed);
-            }
-            slot.load()
-        })
+        let slot = self.slots[index];
+        // SAFETY: `Slot::new` has seen that it lies within the mapping.
+        unsafe { slot.form.load(slot.address) }
     }
 
     /// Stores the lowest bytes of `bits`, if the part is mapped for that.
     pub(crate) fn store(&self, index: usize, bits: u64) {
-        self.slots[..self.writable][index].store(bits);
+        let slot = self.slots[..self.writable][index];
+        // SAFETY: within the mapping, and writable.
+        unsafe { slot.form.store(slot.address, bits) };
     }
 
     /// Replaces a number by what `change` makes of it: at once if it is aligned; if not, others may come between.
     pub(crate) fn update<E>(&self, index: usize, mut change: impl FnMut(u64) -> Result<u64, E>) -> Result<(), E> {
         let slot = self.slots[..self.writable][index];
-        let mut change = |bits| Ok(slot.ordered(change(slot.ordered(bits))?));
+        let mut change = |bits| Ok(slot.form.ordered(change(slot.form.ordered(bits))?));
         macro_rules! update {
             ($atomic:ident, $integer:ident) => {
-                access!(
-                    slot,
-                    $atomic,
-                    $integer,
-                    |number| {
-                        let mut old = number.load(Ordering::Relaxed);
-                        loop {
-                            let new = change(old.into())? as $integer;
-                            match number.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
-                                Ok(_) => return Ok(()),
-                                Err(now) => old = now,
+                // SAFETY: within the mapping, and writable.
+                unsafe {
+                    access!(
+                        slot.address,
+                        $atomic,
+                        $integer,
+                        |number| {
+                            let mut old = number.load(Ordering::Relaxed);
+                            loop {
+                                let new = change(old.into())? as $integer;
+                                match number.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+                                    Ok(_) => return Ok(()),
+                                    Err(now) => old = now,
+                                }
                             }
+                        },
+                        |address| {
+                            store_unaligned(address, change(load_unaligned(address).into())? as $integer);
+                            Ok(())
                         }
-                    },
-                    // SAFETY: within the mapping, and writable.
-                    |address| unsafe {
-                        store_unaligned(address, change(load_unaligned(address).into())? as $integer);
-                        Ok(())
-                    }
-                )
+                    )
+                }
             };
         }
-        match slot.size {
-            1 => update!(AtomicU8, u8),
-            2 => update!(AtomicU16, u16),
+        match slot.form.size {
+            8 => update!(AtomicU64, u64),
             4 => update!(AtomicU32, u32),
-            _ => update!(AtomicU64, u64),
+            2 => update!(AtomicU16, u16),
+            _ => update!(AtomicU8, u8),
         }
     }
 
@@ -212,62 +235,78 @@ impl Slots {
 
 impl Slot {
     /// `None` when it does not lie within the mapping.
-    #[inline]
-    fn new(raw: &MmapRaw, Place { at, size, big_endian, limit }: Place) -> Option<Self> {
-        let is_inside = matches!(size, 1 | 2 | 4 | 8) && at <= raw.len() && size <= raw.len() - at;
-        let address = raw.as_mut_ptr().wrapping_add(at);
-        let swapped = big_endian != cfg!(target_endian = "big");
-        let is_word = size == 8 && !swapped && address.cast::<u64>().is_aligned();
-        is_inside.then_some(Self { address, limit, size: size as u8, swapped, is_word })
+    fn new(raw: &MmapRaw, place: Place) -> Option<Self> {
+        let form = Form::of(place);
+        let is_inside = place.at <= raw.len() && usize::from(form.size) <= raw.len() - place.at;
+        let address = raw.as_mut_ptr().wrapping_add(place.at);
+        let is_word = form == Form { size: 8, swapped: false } && address.cast::<u64>().is_aligned();
+        is_inside.then_some(Self { address, limit: place.limit, form, is_word })
+    }
+}
+
+impl Form {
+    fn of(place: Place) -> Self {
+        assert!(matches!(place.size, 1 | 2 | 4 | 8));
+        Self { size: place.size as u8, swapped: place.big_endian != cfg!(target_endian = "big") }
     }
 
-    fn load(&self) -> u64 {
+    /// The bits of a number.
+    ///
+    /// # Safety
+    /// `address` is that of such a number in memory that is mapped.
+    #[inline]
+    unsafe fn load(self, address: *mut u8) -> u64 {
         macro_rules! load {
             ($atomic:ident, $integer:ident) => {
-                // SAFETY: within the mapping.
-                access!(self, $atomic, $integer, |number| number.load(Ordering::Relaxed), |address| unsafe {
-                    load_unaligned(address)
-                })
+                // SAFETY: the caller's promise.
+                unsafe {
+                    access!(address, $atomic, $integer, |number| number.load(Ordering::Relaxed), |address| {
+                        load_unaligned(address)
+                    })
+                }
                 .into()
             };
         }
         self.ordered(match self.size {
-            1 => load!(AtomicU8, u8),
-            2 => load!(AtomicU16, u16),
+            8 => load!(AtomicU64, u64),
             4 => load!(AtomicU32, u32),
-            _ => load!(AtomicU64, u64),
+            2 => load!(AtomicU16, u16),
+            _ => load!(AtomicU8, u8),
         })
     }
 
-    /// Of a slot that is writable.
-    #[inline(never)]
-    fn store(&self, bits: u64) {
+    /// Stores the lowest bytes of `bits`.
+    ///
+    /// # Safety
+    /// `address` is that of such a number in memory that is mapped for writing.
+    #[inline(never)] // so that the caller, which has a shorter way for most, stays small
+    unsafe fn store(self, address: *mut u8, bits: u64) {
         let bits = self.ordered(bits);
         macro_rules! store {
             ($atomic:ident, $integer:ident) => {
-                access!(
-                    self,
-                    $atomic,
-                    $integer,
-                    |number| number.store(bits as $integer, Ordering::Relaxed),
-                    |address| {
-                        // SAFETY: within the mapping, and writable.
-                        unsafe { store_unaligned(address, bits as $integer) }
-                    }
-                )
+                // SAFETY: the caller's promise.
+                unsafe {
+                    access!(
+                        address,
+                        $atomic,
+                        $integer,
+                        |number| number.store(bits as $integer, Ordering::Relaxed),
+                        |address| store_unaligned(address, bits as $integer)
+                    )
+                }
             };
         }
         match self.size {
-            1 => store!(AtomicU8, u8),
-            2 => store!(AtomicU16, u16),
+            8 => store!(AtomicU64, u64),
             4 => store!(AtomicU32, u32),
-            _ => store!(AtomicU64, u64),
+            2 => store!(AtomicU16, u16),
+            _ => store!(AtomicU8, u8),
         }
     }
 
     /// From this machine's order to the number's, or back.
     #[inline]
-    fn ordered(&self, bits: u64) -> u64 {
+    fn ordered(self, bits: u64) -> u64 {
         if self.swapped { bits.swap_bytes() >> (64 - 8 * u32::from(self.size)) } else { bits }
     }
 }

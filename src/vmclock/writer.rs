@@ -46,7 +46,8 @@ impl Writer {
         })?;
         let segment = match Segment::open_writable(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Segment::create(&path, mode & 0o7777, &empty_page()).map_err(Error::file("create", &path))?
+                Segment::create(&path, mode & 0o7777, &empty_page(), SIZE as u64)
+                    .map_err(Error::file("create", &path))?
             }
             opened => opened.map_err(Error::file("open", &path))?,
         };
@@ -99,9 +100,9 @@ impl Writer {
 }
 
 /// A page of which nothing is known, and that gives no time.
-fn empty_page() -> [u8; SIZE] {
+fn empty_page() -> [u8; FULL_SIZE] {
     let page = Snapshot { version: VERSION, counter_id: super::VMCLOCK_COUNTER_INVALID, ..Snapshot::default() };
-    let mut bytes = [0; SIZE];
+    let mut bytes = [0; FULL_SIZE];
     bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
     bytes[4..8].copy_from_slice(&(SIZE as u32).to_le_bytes());
     bytes[BODY..FULL_SIZE].copy_from_slice(page.to_words().map(u64::to_le_bytes).as_flattened());

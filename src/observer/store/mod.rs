@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 use super::schema::Schema;
 use super::types::Number;
 use super::value::{Exact, Value};
-use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, Slots, seqlock};
+use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, Shape, seqlock};
 use crate::sys::{ProcessEpoch, ProcessId};
 pub use exposition::Format;
 use sidecar::{Description, Header, PAGE, Record, TAKEN, WORDS};
@@ -89,6 +89,7 @@ struct State {
     pages: Option<Mapping>,
     /// What the pages of the sidecar said.
     known: Vec<Option<Known>>,
+    last_form: Option<Arc<Form>>,
     /// Memory for what is read of a segment.
     values: Vec<Value>,
 }
@@ -99,8 +100,22 @@ struct Known {
     /// The first word with which it said so: as long as it is the same, all is.
     first: u64,
     record: Arc<Record>,
-    /// What the numbers are, and where in memory, once they were read.
-    numbers: Option<(Box<[Number]>, Slots)>,
+    /// What its numbers look like, if somebody has said.
+    form: Option<Arc<Form>>,
+}
+
+/// What the numbers of a segment look like. Workers of one kind share one.
+#[derive(Debug, PartialEq, Eq)]
+struct Form {
+    numbers: Box<[Number]>,
+    shape: Shape,
+}
+
+impl Form {
+    fn of(schema: &Schema) -> Self {
+        let numbers = schema.fields().map(|(field, _)| field.r#type.number()).collect();
+        Self { numbers, shape: Shape::new(schema.fields().map(|(field, at)| field.r#type.place(at))) }
+    }
 }
 
 /// How long a change of a page may take.
@@ -110,6 +125,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// Bytes of a segment, and of a store when it is made.
 const MAX_SEGMENT: usize = 1 << 20;
 const MAX_STORE: usize = 1 << 30;
+/// Segments of a store when it is made.
+const MAX_SEGMENTS: usize = 1 << 16;
 
 impl Store {
     /// Makes a store anew: what had its name is removed, and whoever has that open keeps it.
@@ -118,7 +135,8 @@ impl Store {
     pub fn create(path: &Path, options: StoreOptions) -> Result<Self> {
         let path = absolute(path);
         let (segment_size, segments) = (options.segment_size as usize, options.segments as usize);
-        if !(1..=MAX_SEGMENT).contains(&segment_size) || !(1..=MAX_STORE / segment_size).contains(&segments) {
+        let most = MAX_SEGMENTS.min(MAX_STORE / segment_size.max(1));
+        if !(1..=MAX_SEGMENT).contains(&segment_size) || !(1..=most).contains(&segments) {
             return Err(Error::Sizes { segment_size, segments });
         }
         let sidecar_path = sidecar_of(&path);
@@ -130,13 +148,14 @@ impl Store {
             }
         }
         let len = (segment_size * segments).next_multiple_of(PAGE);
-        let data = Segment::create(&path, options.mode, &vec![0; len]).map_err(Error::file("create", &path))?;
+        let data = Segment::create(&path, options.mode, &[], len as u64).map_err(Error::file("create", &path))?;
         let (device, inode) = data.identity().map_err(Error::file("stat", &path))?;
         let header = Header { segment_size: options.segment_size, device, inode };
-        let mut pages = vec![0; (1 + len / segment_size) * PAGE];
-        pages[..32].copy_from_slice(header.to_words().map(u64::to_le_bytes).as_flattened());
+        let header = header.to_words().map(u64::to_le_bytes);
+        let pages = (1 + len / segment_size) * PAGE;
         // Last, since it is what says that all is there.
-        Segment::create(&sidecar_path, options.mode, &pages).map_err(Error::file("create", &sidecar_path))?;
+        let sidecar = Segment::create(&sidecar_path, options.mode, header.as_flattened(), pages as u64);
+        sidecar.map_err(Error::file("create", &sidecar_path))?;
         Self::open(&path, StoreOptions { read_only: false, ..options })
     }
 
@@ -144,8 +163,12 @@ impl Store {
     ///
     /// [`Error::File`], [`Error::Malformed`].
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self> {
-        let state = Mutex::new(State::open(absolute(path), options)?);
-        Ok(Self { state, epoch: ProcessEpoch::current() })
+        let path = absolute(path);
+        let state = match State::open(path.clone(), options) {
+            Err(Error::Malformed { .. }) => State::open(path, options), // it may just have been made anew
+            opened => opened,
+        };
+        Ok(Self { state: Mutex::new(state?), epoch: ProcessEpoch::current() })
     }
 
     /// Opens what has the name now, after the store was made anew or mended. If that fails, all is as before.
@@ -306,10 +329,10 @@ impl Store {
         let mut state = self.state()?;
         let (mut sum, mut workers) = (None::<Exact>, 0);
         for segment in 0..state.count()? {
-            let Some(record) = state.intact(segment)? else { continue };
+            let Some(record) = state.read_if_intact(segment)? else { continue };
             let Some(found) = &record.description else { continue };
             let Some(index) = found.schema.index(field) else { continue };
-            if service.is_some_and(|service| service != found.service) || !state.read_again(segment)? {
+            if service.is_some_and(|service| service != found.service) {
                 continue;
             }
             let value = state.values[index].exact();
@@ -326,9 +349,8 @@ impl Store {
         let mut state = self.state()?;
         let mut workers = Vec::new();
         for segment in 0..state.count()? {
-            if let Some(record) = state.intact(segment)? {
-                let values = if state.read_again(segment)? { state.values.clone() } else { Vec::new() };
-                workers.push((segment, record, values));
+            if let Some(record) = state.read_if_intact(segment)? {
+                workers.push((segment, record, state.values.clone()));
             }
         }
         Ok(exposition::write(&workers, format))
@@ -369,8 +391,8 @@ impl State {
         if data.identity().map_err(Error::file("stat", &path))? != (header.device, header.inode) {
             return Err(malformed("it belongs to another file: the store was replaced".into()));
         }
+        let len = data.len().map_err(Error::file("fstat", &path))?; // first: the sidecar grows before it does
         let described = sidecar.len().map_err(Error::file("fstat", &sidecar_path))?;
-        let len = data.len().map_err(Error::file("fstat", &path))?;
         let segments = len / u64::from(header.segment_size);
         if segments == 0 || described < (1 + segments) * PAGE as u64 {
             return Err(malformed(format!(
@@ -387,6 +409,7 @@ impl State {
             numbers: None,
             pages: None,
             known: Vec::new(),
+            last_form: None,
             values: Vec::new(),
         })
     }
@@ -472,9 +495,19 @@ impl State {
             }
         };
         let record = Arc::new(Record::from_words(words).ok_or(Error::Damaged(segment))?);
+        let form = record.description.as_ref().map(|found| self.form(&found.schema));
         self.known.resize_with(self.known.len().max(segment as usize + 1), || None);
-        self.known[segment as usize] = Some(Known { first: words[0], record: record.clone(), numbers: None });
+        self.known[segment as usize] = Some(Known { first: words[0], record: record.clone(), form });
         Ok(record)
+    }
+
+    /// The form of a schema, that of another segment if it is the same.
+    fn form(&mut self, schema: &Schema) -> Arc<Form> {
+        let form = Form::of(schema);
+        match &self.last_form {
+            Some(last) if **last == form => last.clone(),
+            _ => self.last_form.insert(Arc::new(form)).clone(),
+        }
     }
 
     fn taken(&mut self, segment: u32) -> Result<Arc<Record>> {
@@ -516,28 +549,27 @@ impl State {
         }
     }
 
-    /// One attempt at that, if nothing has changed since the last time.
+    /// One attempt at that, if nothing has changed since the last time and all is mapped.
     fn try_read(&mut self, segment: u32) -> bool {
-        let (Some(pages), Some(Some(Known { first, numbers: Some((numbers, slots)), .. }))) =
-            (&self.pages, self.known.get(segment as usize))
+        let (Some(pages), Some(numbers), Some(Some(Known { first, form: Some(form), .. }))) =
+            (&self.pages, &self.numbers, self.known.get(segment as usize))
         else {
             return false;
         };
         let at = page_of(segment); // mapped, since it is known
-        if pages.load(at) != Ok([*first]) {
+        let begin = segment as usize * self.segment_size;
+        if pages.load(at) != Ok([*first]) || !read_values(numbers, begin, form, &mut self.values) {
             return false;
         }
-        self.values.clear();
-        self.values.extend(numbers.iter().zip(slots.loads()).map(|(number, bits)| Value::from_bits(*number, bits)));
         fence(Ordering::Acquire); // as in `read`
         pages.load(at) == Ok([*first])
     }
 
-    /// The same for who looks at all: `false` when there is nothing to read any more.
-    fn read_again(&mut self, segment: u32) -> Result<bool> {
+    /// The same for who looks at all: whose numbers they are, `None` when there are none to be read.
+    fn read_if_intact(&mut self, segment: u32) -> Result<Option<Arc<Record>>> {
         match self.read(segment) {
-            Ok(()) => Ok(true),
-            Err(Error::NoSegment { .. } | Error::Undescribed(_) | Error::Stuck(_) | Error::Damaged(_)) => Ok(false),
+            Ok(()) => Ok(self.known[segment as usize].as_ref().map(|known| known.record.clone())),
+            Err(Error::NoSegment { .. } | Error::Undescribed(_) | Error::Stuck(_) | Error::Damaged(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -563,14 +595,11 @@ impl State {
             let numbers = Numbers::new(&self.data, usize::try_from(len).unwrap_or(usize::MAX));
             self.numbers = Some(numbers.map_err(Error::file("mmap", &self.path))?);
         }
-        let places = schema.fields().map(|(field, at)| field.r#type.place(begin + at));
-        let slots = self.numbers.as_ref().and_then(|numbers| numbers.slots(places)).ok_or_else(|| self.cut())?;
-        let numbers: Box<[Number]> = schema.fields().map(|(field, _)| field.r#type.number()).collect();
-        self.values.extend(numbers.iter().zip(slots.loads()).map(|(number, bits)| Value::from_bits(*number, bits)));
-        if let Some(Some(known)) = self.known.get_mut(segment as usize) {
-            known.numbers = Some((numbers, slots));
+        let form = self.form(schema);
+        match &self.numbers {
+            Some(numbers) if read_values(numbers, begin, &form, &mut self.values) => Ok(()),
+            _ => Err(self.cut()),
         }
-        Ok(())
     }
 
     fn cut(&self) -> Error {
@@ -590,6 +619,9 @@ impl State {
             && schema.size() > self.segment_size
         {
             return Err(Error::TooLong { schema: schema.size(), segment: self.segment_size });
+        }
+        if let Some(schema) = schema {
+            schema.check_alignment(self.segment_size as u64)?;
         }
         let pid = if pid == 0 { std::process::id() } else { pid };
         let process = ProcessId::of(pid).ok_or(Error::NoProcess(pid))?;
@@ -653,6 +685,15 @@ impl Record {
             fields: found.map_or(0, |found| found.schema.fields().len() as u32),
         }
     }
+}
+
+/// Reads numbers of a form; `false` when they are not all there.
+#[inline]
+fn read_values(numbers: &Numbers, begin: usize, form: &Form, values: &mut Vec<Value>) -> bool {
+    let Some(bits) = numbers.load(begin, &form.shape) else { return false };
+    values.clear();
+    values.extend(form.numbers.iter().zip(bits).map(|(number, bits)| Value::from_bits(*number, bits)));
+    true
 }
 
 /// Where the page of a segment begins in the sidecar, in words.
