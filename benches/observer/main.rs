@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const CALLS: u64 = 100_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 1001;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

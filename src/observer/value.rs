@@ -47,13 +47,11 @@ impl Number {
 }
 
 impl Value {
-    /// The number that a field has; its bits are the lowest ones.
+    /// The number that a field has; its bits are the lowest ones, and there are no others.
+    #[inline(always)]
     pub(super) fn from_bits(number: Number, bits: u64) -> Self {
         match number {
-            Number::U8 => Self::Unsigned(u64::from(bits as u8)),
-            Number::U16 => Self::Unsigned(u64::from(bits as u16)),
-            Number::U32 => Self::Unsigned(u64::from(bits as u32)),
-            Number::U64 => Self::Unsigned(bits),
+            Number::U8 | Number::U16 | Number::U32 | Number::U64 => Self::Unsigned(bits),
             Number::S8 => Self::Signed(i64::from(bits as i8)),
             Number::S16 => Self::Signed(i64::from(bits as i16)),
             Number::S32 => Self::Signed(i64::from(bits as i32)),

@@ -43,7 +43,7 @@ impl Numbers {
         }
         let first = self.0.as_mut_ptr().wrapping_add(begin);
         // SAFETY: the shape lies within the mapping, and its numbers within the shape.
-        Some(shape.numbers.iter().map(move |(at, form)| unsafe { form.load(first.wrapping_add(*at)) }))
+        Some(shape.numbers.iter().map(move |(at, form)| unsafe { form.load_elsewhere(first.wrapping_add(*at)) }))
     }
 }
 
@@ -117,7 +117,14 @@ macro_rules! access {
 /// stands before. There is no volatile access to what is not aligned.
 #[inline(always)]
 fn seen_by_others<T>(address: *mut T) -> *mut T {
-    std::hint::black_box(address)
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: no instruction at all; the compiler is told no more than that it may touch memory.
+    unsafe {
+        std::arch::asm!("/* {} */", in(reg) address, options(nostack, preserves_flags));
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    std::hint::black_box(address);
+    address
 }
 
 /// # Safety
@@ -273,6 +280,25 @@ impl Form {
             2 => load!(AtomicU16, u16),
             _ => load!(AtomicU8, u8),
         })
+    }
+
+    /// The same of memory that this process does not write through this mapping: without a look at its alignment, since
+    /// the instruction is the same.
+    ///
+    /// # Safety
+    /// As [`Form::load`].
+    #[inline(always)]
+    unsafe fn load_elsewhere(self, address: *mut u8) -> u64 {
+        // SAFETY: the caller's promise.
+        let bits = unsafe {
+            match self.size {
+                8 => address.cast::<u64>().read_unaligned(),
+                4 => address.cast::<u32>().read_unaligned().into(),
+                2 => address.cast::<u16>().read_unaligned().into(),
+                _ => address.read().into(),
+            }
+        };
+        self.ordered(bits)
     }
 
     /// Stores the lowest bytes of `bits`.

@@ -23,14 +23,24 @@ type Worker = (u32, Arc<Record>, Vec<Value>);
 /// A name, with the field that had it first, and all that have it: which worker's, and which of its numbers.
 type Families<'a> = BTreeMap<String, (&'a Field, Vec<(&'a Worker, &'a Description, usize)>)>;
 
+/// The name of what is told of every worker.
+const UP: &str = "shmhot_worker_up";
+
 pub(super) fn write(workers: &[Worker], format: Format) -> String {
     let mut text = String::new();
     let mut families = Families::new();
     let described = workers.iter().filter_map(|worker| Some((worker, worker.1.description.as_ref()?)));
     for (worker, found) in described.clone() {
         for (index, (field, _)) in found.schema.fields().enumerate().take(worker.2.len()) {
-            let family = families.entry(family_name(field, format)).or_insert((field, Vec::new()));
-            family.1.push((worker, found, index));
+            let name = family_name(field, format);
+            if name == UP {
+                continue;
+            }
+            let (_, samples) = families.entry(name).or_insert((field, Vec::new()));
+            // Two names of a worker may become one; the first has it.
+            if samples.last().is_none_or(|(last, ..)| last.0 != worker.0) {
+                samples.push((worker, found, index));
+            }
         }
     }
     for (name, (field, samples)) in &families {
@@ -48,10 +58,10 @@ pub(super) fn write(workers: &[Worker], format: Format) -> String {
             let _ = writeln!(text, "{name}{suffix}{} {}", labels(worker, found), Number(worker.2[*index]));
         }
     }
-    head(&mut text, "shmhot_worker_up", "gauge", "", "Whether the process of a worker runs.", format);
+    head(&mut text, UP, "gauge", "", "Whether the process of a worker runs.", format);
     for (worker, found) in described {
         let up = u8::from(worker.1.process.is_alive());
-        let _ = writeln!(text, "shmhot_worker_up{} {up}", labels(worker, found));
+        let _ = writeln!(text, "{UP}{} {up}", labels(worker, found));
     }
     if format == Format::OpenMetrics {
         text += "# EOF\n";

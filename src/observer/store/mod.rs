@@ -314,6 +314,7 @@ impl Store {
 
     /// The numbers of `count` segments from `first` on, each handed to `take` with its position, as [`Store::read`] has
     /// them; says how many segments there were.
+    #[inline]
     pub fn read_many(&self, first: u32, count: u32, mut take: impl FnMut(usize, Result<&[Value]>)) -> Result<u32> {
         let mut state = self.state()?;
         let end = first.saturating_add(count).min(state.count()?);
@@ -550,6 +551,7 @@ impl State {
     }
 
     /// One attempt at that, if nothing has changed since the last time and all is mapped.
+    #[inline]
     fn try_read(&mut self, segment: u32) -> bool {
         let (Some(pages), Some(numbers), Some(Some(Known { first, form: Some(form), .. }))) =
             (&self.pages, &self.numbers, self.known.get(segment as usize))
