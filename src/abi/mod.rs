@@ -335,7 +335,7 @@ mod tests {
                 source.split(before).skip(1).filter_map(|rest| rest.split([',', '(']).next()).collect();
             names.retain(|name| {
                 ["hotpath_", "observer_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
-                    && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                    && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
             });
             names.sort_unstable();
             names

@@ -614,6 +614,23 @@ pub unsafe extern "C" fn observer_set_f64(observer: *const observer_t, index: u3
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn observer_add_u64(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
+    unsafe {
+        // As in observer_set_u64.
+        if let Some(observer) = observer.as_ref()
+            && observer.0.add_plain(index, value)
+        {
+            return 0;
+        }
+        add_unsigned(observer, index, value)
+    }
+}
+
+/// # Safety
+/// `observer` is NULL or a handle.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn add_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
+    // SAFETY: the caller's promise.
     unsafe { add(observer, index, Value::Unsigned(value)) }
 }
 

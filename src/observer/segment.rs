@@ -87,7 +87,14 @@ impl Observer {
         self.epoch.is_current() && self.slots.store_plain(index as usize, value)
     }
 
-    /// The same for a float that is a whole number.
+    /// Adds to an aligned field of type `u64`, unless the sum is too large; says whether it was so. [`Observer::add`] does
+    /// the rest.
+    #[inline(always)]
+    pub fn add_plain(&self, index: u32, value: u64) -> bool {
+        self.epoch.is_current() && self.slots.add_plain(index as usize, value)
+    }
+
+    /// Stores a float that is a whole number, as [`Observer::set_plain`] does.
     #[inline(always)]
     pub fn set_plain_float(&self, index: u32, value: f64) -> bool {
         let whole = value as i64; // saturates, and i64::MAX as a float is larger

@@ -181,6 +181,29 @@ impl Slots {
         true
     }
 
+    /// Adds to an aligned unsigned number of 64 bits in this machine's order, if the sum is one; says whether it was so.
+    #[inline(always)]
+    pub(crate) fn add_plain(&self, index: usize, value: u64) -> bool {
+        if index >= self.writable {
+            return false;
+        }
+        // SAFETY: `writable` is at most the number of slots.
+        let slot = unsafe { self.slots.get_unchecked(index) };
+        if !slot.is_word || slot.limit != u64::MAX {
+            return false;
+        }
+        // SAFETY: within the mapping, aligned, and writable.
+        let number = unsafe { AtomicU64::from_ptr(slot.address.cast()) };
+        let mut old = number.load(Ordering::Relaxed);
+        while let Some(sum) = old.checked_add(value) {
+            match number.compare_exchange_weak(old, sum, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
     /// The bits of a number, in the lowest bytes and in this machine's order.
     #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {
