@@ -670,7 +670,7 @@ int32_t observer_store_read(const observer_store_t *store, uint32_t segment, obs
  * The numbers of many segments at once.
  *
  * Parameters: first, n: the segments. values, cap: those of segment first + i go to values + i * cap, as observer_store_read
- * has it. counts[i] receives what that would return for the segment.
+ * has it. counts[i] receives what that would return for the segment; when it is negative, the values mean nothing.
  *
  * Returns: how many segments there were, at most n; -EINVAL; SHMHOT_EFORK in a child.
  *

@@ -1018,7 +1018,7 @@ pub unsafe extern "C" fn observer_store_read(
 /// The numbers of many segments at once.
 ///
 /// Parameters: first, n: the segments. values, cap: those of segment first + i go to values + i * cap, as observer_store_read
-/// has it. counts[i] receives what that would return for the segment.
+/// has it. counts[i] receives what that would return for the segment; when it is negative, the values mean nothing.
 ///
 /// Returns: how many segments there were, at most n; -EINVAL; SHMHOT_EFORK in a child.
 ///
@@ -1041,17 +1041,12 @@ pub unsafe extern "C" fn observer_store_read_many(
             if (values.is_null() && cap > 0) || counts.is_null() {
                 return Err(Refusal::Null("values or counts"));
             }
-            count(store.0.read_many(first, n, |i, read| {
-                let told = match read {
-                    Ok(read) => {
-                        for (at, value) in read.iter().take(cap as usize).enumerate() {
-                            values.add(i * cap as usize + at).write((*value).into());
-                        }
-                        read.len() as i32
-                    }
-                    Err(error) => error.status(),
-                };
-                counts.add(i).write(told);
+            let values = match cap {
+                0 => &mut [],
+                _ => std::slice::from_raw_parts_mut(values.cast(), n as usize * cap as usize),
+            };
+            count(store.0.read_many::<observer_value_t>(first, n, cap as usize, values, |i, read| {
+                counts.add(i).write(read.map_or_else(|error| error.status(), |fields| fields as i32));
             }))
         })
     }

@@ -4,6 +4,7 @@ mod exposition;
 mod sidecar;
 
 use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -312,15 +313,37 @@ impl Store {
         Ok(state.values.len() as u32)
     }
 
-    /// The numbers of `count` segments from `first` on, each handed to `take` with its position, as [`Store::read`] has
-    /// them; says how many segments there were.
-    #[inline]
-    pub fn read_many(&self, first: u32, count: u32, mut take: impl FnMut(usize, Result<&[Value]>)) -> Result<u32> {
+    /// The numbers of many segments from `first` on: those of each go to the next `cap` of `values`, as many as there are
+    /// or fit, and `told` gets the position of the segment and what [`Store::read`] would return. Says how many segments
+    /// there were.
+    pub fn read_many<T: From<Value>>(
+        &self,
+        first: u32,
+        count: u32,
+        cap: usize,
+        values: &mut [MaybeUninit<T>],
+        mut told: impl FnMut(usize, Result<u32>),
+    ) -> Result<u32> {
         let mut state = self.state()?;
         let end = first.saturating_add(count).min(state.count()?);
+        let mut rest = values;
         for segment in first..end {
-            let read = if state.try_read(segment) { Ok(()) } else { state.read(segment) };
-            take((segment - first) as usize, read.map(|()| &*state.values));
+            let (out, after) = rest.split_at_mut(cap.min(rest.len()));
+            rest = after;
+            let mut to = out.iter_mut();
+            let attempt = state.try_read(segment, |value| {
+                if let Some(to) = to.next() {
+                    to.write(T::from(value));
+                }
+            });
+            let read = match attempt {
+                Some(fields) => Ok(fields as u32),
+                None => state.read(segment).map(|()| {
+                    out.iter_mut().zip(&state.values).for_each(|(to, value)| _ = to.write(T::from(*value)));
+                    state.values.len() as u32
+                }),
+            };
+            told((segment - first) as usize, read);
         }
         Ok(end.saturating_sub(first))
     }
@@ -530,7 +553,11 @@ impl State {
 
     /// Reads the numbers of a segment into `values`.
     fn read(&mut self, segment: u32) -> Result<()> {
-        if self.try_read(segment) {
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        let attempt = self.try_read(segment, |value| values.push(value));
+        self.values = values;
+        if attempt.is_some() {
             return Ok(());
         }
         let mut patience = Patience::new(CHANGE);
@@ -550,21 +577,19 @@ impl State {
         }
     }
 
-    /// One attempt at that, if nothing has changed since the last time and all is mapped.
-    #[inline]
-    fn try_read(&mut self, segment: u32) -> bool {
-        let (Some(pages), Some(numbers), Some(Some(Known { first, form: Some(form), .. }))) =
-            (&self.pages, &self.numbers, self.known.get(segment as usize))
-        else {
-            return false;
-        };
+    /// One attempt at the numbers of a segment, if nothing has changed since the last time and all is mapped; says how many
+    /// there are. If it fails, what `take` got means nothing.
+    #[inline(always)]
+    fn try_read(&self, segment: u32, take: impl FnMut(Value)) -> Option<usize> {
+        let known = self.known.get(segment as usize)?.as_ref()?;
+        let (form, pages) = (known.form.as_ref()?, self.pages.as_ref()?);
         let at = page_of(segment); // mapped, since it is known
-        let begin = segment as usize * self.segment_size;
-        if pages.load(at) != Ok([*first]) || !read_values(numbers, begin, form, &mut self.values) {
-            return false;
+        if pages.load(at) != Ok([known.first]) {
+            return None;
         }
+        read_values(self.numbers.as_ref()?, segment as usize * self.segment_size, form, take)?;
         fence(Ordering::Acquire); // as in `read`
-        pages.load(at) == Ok([*first])
+        (pages.load(at) == Ok([known.first])).then_some(form.numbers.len())
     }
 
     /// The same for who looks at all: whose numbers they are, `None` when there are none to be read.
@@ -598,10 +623,10 @@ impl State {
             self.numbers = Some(numbers.map_err(Error::file("mmap", &self.path))?);
         }
         let form = self.form(schema);
-        match &self.numbers {
-            Some(numbers) if read_values(numbers, begin, &form, &mut self.values) => Ok(()),
-            _ => Err(self.cut()),
-        }
+        let values = &mut self.values;
+        let read =
+            self.numbers.as_ref().and_then(|numbers| read_values(numbers, begin, &form, |value| values.push(value)));
+        read.ok_or_else(|| self.cut())
     }
 
     fn cut(&self) -> Error {
@@ -689,13 +714,12 @@ impl Record {
     }
 }
 
-/// Reads numbers of a form; `false` when they are not all there.
-#[inline]
-fn read_values(numbers: &Numbers, begin: usize, form: &Form, values: &mut Vec<Value>) -> bool {
-    let Some(bits) = numbers.load(begin, &form.shape) else { return false };
-    values.clear();
-    values.extend(form.numbers.iter().zip(bits).map(|(number, bits)| Value::from_bits(*number, bits)));
-    true
+/// Reads the numbers of a form; `None` when they are not all there.
+#[inline(always)]
+fn read_values(numbers: &Numbers, begin: usize, form: &Form, mut take: impl FnMut(Value)) -> Option<()> {
+    let bits = numbers.load(begin, &form.shape)?;
+    form.numbers.iter().zip(bits).for_each(|(number, bits)| take(Value::from_bits(*number, bits)));
+    Some(())
 }
 
 /// Where the page of a segment begins in the sidecar, in words.
