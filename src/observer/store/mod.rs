@@ -518,7 +518,10 @@ impl State {
                 return Err(Error::Stuck(segment));
             }
         };
-        let record = Arc::new(Record::from_words(words).ok_or(Error::Damaged(segment))?);
+        let fits =
+            |record: &Record| record.description.as_ref().is_none_or(|found| found.schema.size() <= self.segment_size);
+        let record = Record::from_words(words).filter(fits).ok_or(Error::Damaged(segment))?;
+        let record = Arc::new(record);
         let form = record.description.as_ref().map(|found| self.form(&found.schema));
         self.known.resize_with(self.known.len().max(segment as usize + 1), || None);
         self.known[segment as usize] = Some(Known { first: words[0], record: record.clone(), form });
