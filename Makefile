@@ -37,7 +37,7 @@ $(SHARED) $(STATIC) &: FORCE | setup-build
 setup-%: FORCE
 	@tools/setup $*
 
-demo: setup-demo examples ## HTTP servers in C and in Ruby, under load; a clock page
+demo: setup-demo examples ## HTTP servers in C and in Ruby, under load; their metrics; a clock page
 	@tools/demo
 
 test: setup-test ## everything that proves a change, in less than ten minutes

@@ -1,13 +1,14 @@
-# Sourced by tools/demo and tools/smoke: one server at a time, which ends with the script, also on Ctrl-C.
+# Sourced by tools/demo and tools/smoke: servers that end with the script, also on Ctrl-C.
 # A server prints a line when it is ready, "listening on ADDRESS:PORT" if it has a port, and ends well on SIGTERM.
 
 scratch=$(mktemp -d)
-server_pid=
 
 finish() {
-  if [ -n "$server_pid" ]; then
-    kill "$server_pid" 2>/dev/null || true
-    wait "$server_pid" 2>/dev/null || true
+  local running
+  running=$(jobs -pr)
+  if [ -n "$running" ]; then
+    kill $running 2>/dev/null || true
+    wait $running 2>/dev/null || true
   fi
   rm -rf "$scratch"
 }
@@ -32,6 +33,7 @@ start_server() { # COMMAND...: sets server_pid and port
 await() { # SED-SCRIPT COMMAND...: sets server_pid and ready
   local script=$1
   shift
+  rm -f "$scratch/server.log" # another server may still write to it
   : >"$scratch/server.log" # now, and not only when the server gets to run
   "$@" >"$scratch/server.log" 2>&1 &
   server_pid=$!
@@ -44,11 +46,10 @@ await() { # SED-SCRIPT COMMAND...: sets server_pid and ready
   return 1
 }
 
-stop_server() {
-  local status=0
-  kill "$server_pid"
-  wait "$server_pid" || status=$?
-  server_pid=
+stop_server() { # [PID]: the last one that was started
+  local pid=${1:-$server_pid} status=0
+  kill "$pid"
+  wait "$pid" || status=$?
   if [ "$status" -ne 0 ]; then
     cat "$scratch/server.log" >&2
     fail "the server ended with status $status"

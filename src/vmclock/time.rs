@@ -178,8 +178,11 @@ impl Fraction {
     fn product(ticks: u64, period: u64, shift: u8) -> Self {
         let product = u128::from(ticks) * u128::from(period);
         if shift < 64 {
-            let shift = shift & 63; // no other, which saves the compiler a second way
-            return Self { whole: product >> shift, rest: product as u64 & ((1 << shift) - 1) != 0 };
+            // By halves: a shift of 128 bits would be prepared for more.
+            let (high, low) = ((product >> 64) as u64, product as u64);
+            let low_part = (high << 1) << (63 - shift) | low >> shift;
+            let whole = u128::from(high >> shift) << 64 | u128::from(low_part);
+            return Self { whole, rest: low & ((1 << shift) - 1) != 0 };
         }
         let whole = product.checked_shr(shift.into()).unwrap_or(0);
         Self { whole, rest: whole.checked_shl(shift.into()).unwrap_or(0) != product }
