@@ -427,8 +427,8 @@ int32_t observer_set_i64(const observer_t *observer, uint32_t index, int64_t val
 int32_t observer_set_f64(const observer_t *observer, uint32_t index, double value);
 
 /**
- * Adds an unsigned number to a field: exactly, beside other threads of this process; and beside other processes in the
- * aligned layout. A sum that the field cannot hold is clamped, or -ERANGE with OBSERVER_REFUSE.
+ * Adds an unsigned number to a field: exactly, beside other threads with this observer; in the aligned layout beside
+ * everybody. A sum that the field cannot hold is clamped, or -ERANGE with OBSERVER_REFUSE.
  *
  * Returns: as observer_set_u64.
  *

@@ -602,8 +602,8 @@ pub unsafe extern "C" fn observer_set_f64(observer: *const observer_t, index: u3
     unsafe { set(observer, index, Value::Float(value)) }
 }
 
-/// Adds an unsigned number to a field: exactly, beside other threads of this process; and beside other processes in the
-/// aligned layout. A sum that the field cannot hold is clamped, or -ERANGE with OBSERVER_REFUSE.
+/// Adds an unsigned number to a field: exactly, beside other threads with this observer; in the aligned layout beside
+/// everybody. A sum that the field cannot hold is clamped, or -ERANGE with OBSERVER_REFUSE.
 ///
 /// Returns: as observer_set_u64.
 ///

@@ -36,14 +36,18 @@ pub(super) fn write(workers: &[Worker], format: Format) -> String {
             if name == UP {
                 continue;
             }
-            let (_, samples) = families.entry(name).or_insert((field, Vec::new()));
-            // Two names of a worker may become one; the first has it.
-            if samples.last().is_none_or(|(last, ..)| last.0 != worker.0) {
+            let (first, samples) = families.entry(name).or_insert((field, Vec::new()));
+            // Two names of a worker may become one, and workers may differ in what they mean by one: the first has it.
+            if first.kind == field.kind && samples.last().is_none_or(|(last, ..)| last.0 != worker.0) {
                 samples.push((worker, found, index));
             }
         }
     }
+    let is_counter = |name| families.get(name).is_some_and(|(field, _)| field.kind == Kind::Counter);
     for (name, (field, samples)) in &families {
+        if format == Format::OpenMetrics && name.strip_suffix("_total").is_some_and(is_counter) {
+            continue; // the samples of that counter have this name
+        }
         let kind = match (field.kind, format) {
             (Kind::Counter, _) => "counter",
             (Kind::Gauge, _) => "gauge",
