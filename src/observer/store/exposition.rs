@@ -20,35 +20,48 @@ pub enum Format {
 /// A worker: its segment, what is known of it, and its numbers, none if they could not be read.
 type Worker = (u32, Arc<Record>, Vec<Value>);
 
-/// A name, with the field that had it first, and all that have it: which worker's, and which of its numbers.
-type Families<'a> = BTreeMap<String, (&'a Field, Vec<(&'a Worker, &'a Description, usize)>)>;
+/// What goes by one name.
+struct Family<'a> {
+    kind: Kind,
+    /// The one that had the name first.
+    field: &'a Field,
+    /// Which worker's, and which of its numbers.
+    samples: Vec<(&'a Worker, &'a Description, usize)>,
+}
 
 /// The name of what is told of every worker.
 const UP: &str = "shmhot_worker_up";
 
 pub(super) fn write(workers: &[Worker], format: Format) -> String {
     let mut text = String::new();
-    let mut families = Families::new();
     let described = workers.iter().filter_map(|worker| Some((worker, worker.1.description.as_ref()?)));
+    // Not all who have a field need to say what it means.
+    let mut kinds = BTreeMap::new();
+    for (field, _) in described.clone().flat_map(|(_, found)| found.schema.fields()) {
+        let kind = kinds.entry(field.name.as_str()).or_insert(field.kind);
+        *kind = if *kind == Kind::Unknown { field.kind } else { *kind };
+    }
+    let mut families = BTreeMap::new();
     for (worker, found) in described.clone() {
         for (index, (field, _)) in found.schema.fields().enumerate().take(worker.2.len()) {
-            let name = family_name(field, format);
+            let kind = kinds[field.name.as_str()];
+            let name = family_name(&field.name, kind, format);
             if name == UP {
                 continue;
             }
-            let (first, samples) = families.entry(name).or_insert((field, Vec::new()));
-            // Two names of a worker may become one, and workers may differ in what they mean by one: the first has it.
-            if first.kind == field.kind && samples.last().is_none_or(|(last, ..)| last.0 != worker.0) {
-                samples.push((worker, found, index));
+            let family = families.entry(name).or_insert(Family { kind, field, samples: Vec::new() });
+            // Two names may become one; the first has it.
+            if family.kind == kind && family.samples.last().is_none_or(|(last, ..)| last.0 != worker.0) {
+                family.samples.push((worker, found, index));
             }
         }
     }
-    let is_counter = |name| families.get(name).is_some_and(|(field, _)| field.kind == Kind::Counter);
-    for (name, (field, samples)) in &families {
+    let is_counter = |name| families.get(name).is_some_and(|family| family.kind == Kind::Counter);
+    for (name, Family { kind, field, samples }) in &families {
         if format == Format::OpenMetrics && name.strip_suffix("_total").is_some_and(is_counter) {
             continue; // the samples of that counter have this name
         }
-        let kind = match (field.kind, format) {
+        let told = match (kind, format) {
             (Kind::Counter, _) => "counter",
             (Kind::Gauge, _) => "gauge",
             (Kind::Unknown, Format::Prometheus) => "untyped",
@@ -56,8 +69,8 @@ pub(super) fn write(workers: &[Worker], format: Format) -> String {
         };
         let help = if field.help.is_empty() { field.name.replace('_', " ") } else { field.help.clone() };
         let unit = if ends_with_unit(name, &field.unit) { field.unit.as_str() } else { "" };
-        head(&mut text, name, kind, unit, &help, format);
-        let suffix = if field.kind == Kind::Counter && format == Format::OpenMetrics { "_total" } else { "" };
+        head(&mut text, name, told, unit, &help, format);
+        let suffix = if *kind == Kind::Counter && format == Format::OpenMetrics { "_total" } else { "" };
         for (worker, found, index) in samples {
             let _ = writeln!(text, "{name}{suffix}{} {}", labels(worker, found), Number(worker.2[*index]));
         }
@@ -82,14 +95,14 @@ fn head(text: &mut String, name: &str, kind: &str, unit: &str, help: &str, forma
 }
 
 /// A name of `[a-zA-Z_:][a-zA-Z0-9_:]*`. OpenMetrics adds `_total` to the samples of a counter.
-fn family_name(field: &Field, format: Format) -> String {
+fn family_name(name: &str, kind: Kind, format: Format) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' };
-    let mut name: String = field.name.chars().map(legal).collect();
+    let mut name: String = name.chars().map(legal).collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         name.insert(0, '_');
     }
     match name.strip_suffix("_total") {
-        Some(stem) if !stem.is_empty() && field.kind == Kind::Counter && format == Format::OpenMetrics => stem.into(),
+        Some(stem) if !stem.is_empty() && kind == Kind::Counter && format == Format::OpenMetrics => stem.into(),
         _ => name,
     }
 }
