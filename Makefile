@@ -44,10 +44,10 @@ test: setup-test ## everything that proves a change, in less than ten minutes
 	@tools/test
 
 SOAK_ROUNDS ?= 20
-soak: setup-build ## the ring's tests SOAK_ROUNDS times over, the clock's at full length
+soak: setup-build ## the ring's tests SOAK_ROUNDS times over, those of clock and observer at full length
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
 	    echo "round $$round"; $(CARGO) test --quiet --features capi --test ring || exit 1; done
-	SHMHOT_SOAK=1 $(CARGO) test --features capi --test vmclock -- --show-output
+	SHMHOT_SOAK=1 $(CARGO) test --features capi --test vmclock --test observer -- --show-output
 
 lint: setup-test ## formatting, clippy, dependencies
 	$(CARGO) fmt --check

@@ -5,10 +5,15 @@ require "test_helper"
 # The signatures name what there is, no more and no less.
 class SigTest < Minitest::Test
   VMClock = Shmhot::VMClock
+  Utilization = Shmhot::Utilization
   # Each class, and where its signature is.
   CLASSES = {
     Shmhot::HotpathRing => "hotpath_ring", VMClock => "vmclock", VMClock::Snapshot => "vmclock",
-    VMClock::Reading => "vmclock", VMClock::Writer => "vmclock", VMClock::Calibrator => "vmclock"
+    VMClock::Reading => "vmclock", VMClock::Writer => "vmclock", VMClock::Calibrator => "vmclock",
+    Utilization::Schema => "utilization", Utilization::Schema::Field => "utilization",
+    Utilization::Observer => "utilization", Utilization::Metric => "utilization", Utilization::Registry => "utilization",
+    Utilization::Namespace => "utilization", Utilization::SegmentStore => "utilization",
+    Utilization::SegmentStore::Worker => "utilization"
   }.freeze
 
   # What is between +class+ and +end+, without the classes in it.
@@ -32,7 +37,7 @@ class SigTest < Minitest::Test
     CLASSES.each_key do |type|
       expected = ours([*type.public_instance_methods, :initialize].map { |name| type.instance_method(name) }) - [:inspect]
       expected.concat(type.members) if type < Struct
-      assert_equal expected.sort, names(type, /^ *(?:def|attr_reader) ([a-z]\w*[?!]?):/), type.name
+      assert_equal expected.sort, names(type, /^ *(?:def|attr_reader) (\[\]|[a-z]\w*[?!=]?):/), type.name
       assert_equal ours(type.singleton_methods.map { |name| type.method(name) }),
                    names(type, /^ *def self\.(\w+\??):/), type.name
     end

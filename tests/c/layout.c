@@ -107,6 +107,16 @@ FIELD(vmclock_time_t, clock_status, 97, 1);
 FIELD(vmclock_time_t, leap_indicator, 98, 1);
 FIELD(vmclock_time_t, reserved, 99, 5);
 
+static_assert(sizeof(observer_number_t) == 8, "observer_number_t");
+FIELD(observer_number_t, as_u64, 0, 8);
+FIELD(observer_number_t, as_i64, 0, 8);
+FIELD(observer_number_t, as_f64, 0, 8);
+
+static_assert(sizeof(observer_value_t) == 16, "observer_value_t");
+FIELD(observer_value_t, type, 0, 4);
+FIELD(observer_value_t, reserved, 4, 4);
+FIELD(observer_value_t, number, 8, 8);
+
 /* Of the page: whoever writes it knows these numbers too. */
 #define VALUE(name, value) static_assert((name) == (value), #name " changed its value")
 
@@ -186,6 +196,44 @@ static_assert(sizeof(vmclock_options_t) == 16, "vmclock_options_t");
 FIELD(vmclock_options_t, size, 0, 8);
 FIELD(vmclock_options_t, flags, 8, 4);
 FIELD(vmclock_options_t, interval_us, 12, 4);
+
+static_assert(sizeof(observer_field_t) == 40, "observer_field_t");
+FIELD(observer_field_t, size, 0, 8);
+FIELD(observer_field_t, name, 8, 8);
+FIELD(observer_field_t, help, 16, 8);
+FIELD(observer_field_t, unit, 24, 8);
+FIELD(observer_field_t, type, 32, 1);
+FIELD(observer_field_t, kind, 33, 1);
+FIELD(observer_field_t, reserved, 34, 2);
+FIELD(observer_field_t, offset, 36, 4);
+
+static_assert(sizeof(observer_options_t) == 16, "observer_options_t");
+FIELD(observer_options_t, size, 0, 8);
+FIELD(observer_options_t, flags, 8, 4);
+FIELD(observer_options_t, reserved, 12, 4);
+
+static_assert(sizeof(observer_slot_t) == 16, "observer_slot_t");
+FIELD(observer_slot_t, address, 0, 8);
+FIELD(observer_slot_t, length, 8, 4);
+FIELD(observer_slot_t, type, 12, 1);
+FIELD(observer_slot_t, reserved, 13, 3);
+
+static_assert(sizeof(observer_store_options_t) == 24, "observer_store_options_t");
+FIELD(observer_store_options_t, size, 0, 8);
+FIELD(observer_store_options_t, flags, 8, 4);
+FIELD(observer_store_options_t, mode, 12, 4);
+FIELD(observer_store_options_t, segment_size, 16, 4);
+FIELD(observer_store_options_t, segments, 20, 4);
+
+static_assert(sizeof(observer_worker_t) == 168, "observer_worker_t");
+FIELD(observer_worker_t, size, 0, 8);
+FIELD(observer_worker_t, since_ns, 8, 8);
+FIELD(observer_worker_t, offset, 16, 8);
+FIELD(observer_worker_t, pid, 24, 4);
+FIELD(observer_worker_t, state, 28, 4);
+FIELD(observer_worker_t, fields, 32, 4);
+FIELD(observer_worker_t, reserved, 36, 4);
+FIELD(observer_worker_t, service, 40, 128);
 
 #endif
 

@@ -8,8 +8,12 @@ module Shmhot
   class Handle
     class << self
       # As +new+. With a block, yields the object, closes it in the end, and returns what the block did.
-      def open(...)
-        handle = new(...)
+      def open(*arguments, **options, &block)
+        lend(new(*arguments, **options), &block)
+      end
+
+      # What #open does with an object.
+      def lend(handle)
         return handle unless block_given?
 
         begin
@@ -23,7 +27,7 @@ module Shmhot
       def finalizer(free, address)
         proc { free.call(address) }
       end
-      private :finalizer
+      private :lend, :finalizer
     end
 
     def close

@@ -7,8 +7,8 @@ module Shmhot
   # documentation in include/shmhot/*.h.
   #
   # They keep the interpreter lock: none of them blocks the way it is called here (but for 100 ms when the writer of a
-  # clock page has died in an update), and letting go of it costs a time slice beside a busy thread. What waits, waits
-  # in Ruby. The exceptions are UNLOCKED.
+  # page has died in an update, and a second when another process does not let go of a store), and letting go of it costs
+  # a time slice beside a busy thread. What waits, waits in Ruby. The exceptions are UNLOCKED.
   module Native
     ABI_VERSION = 0
 
@@ -78,11 +78,29 @@ module Shmhot
       observer_type_name: [ADDRESS, I32],
       observer_schema_new: [I32, U32, POINTER],
       observer_schema_add: [I32, ADDRESS, POINTER],
+      observer_schema_count: [I32, ADDRESS],
+      observer_schema_field: [I32, ADDRESS, U32, POINTER],
       observer_schema_free: [I32, ADDRESS],
       observer_open: [I32, ADDRESS, POINTER, SIZE, U64, POINTER, POINTER],
       observer_close: [I32, ADDRESS],
       observer_add_i64: [I32, ADDRESS, U32, I64],
-      observer_add_f64: [I32, ADDRESS, U32, F64]
+      observer_add_f64: [I32, ADDRESS, U32, F64],
+      observer_store_create: [I32, POINTER, POINTER, POINTER],
+      observer_store_open: [I32, POINTER, POINTER, POINTER],
+      observer_store_close: [I32, ADDRESS],
+      observer_store_reopen: [I32, ADDRESS],
+      observer_store_segment_size: [I32, ADDRESS],
+      observer_store_count: [I32, ADDRESS],
+      observer_store_allocate: [I32, ADDRESS, ADDRESS, POINTER, U32],
+      observer_store_describe: [I32, ADDRESS, U32, ADDRESS, POINTER, U32],
+      observer_store_free: [I32, ADDRESS, U32],
+      observer_store_reap: [I32, ADDRESS],
+      observer_store_next: [I32, ADDRESS, I32],
+      observer_store_worker: [I32, ADDRESS, U32, POINTER],
+      observer_store_schema: [I32, ADDRESS, U32, POINTER],
+      observer_store_read: [I32, ADDRESS, U32, POINTER, U32],
+      observer_store_sum: [I32, ADDRESS, POINTER, POINTER, POINTER],
+      observer_store_exposition: [I32, ADDRESS, U32, POINTER, SIZE]
     }.freeze
 
     # What may take a while, and lets other threads run meanwhile.

@@ -10,7 +10,7 @@ module HttpServerTests
 
   # Processes to end when the tests are interrupted; then there is no teardown.
   RUNNING = []
-  at_exit { RUNNING.each { |pid| Process.kill(:KILL, pid) } }
+  Minitest.after_run { RUNNING.each { |pid| Process.kill(:KILL, pid) } }
 
   def setup
     super
@@ -154,6 +154,66 @@ class HttpServerTest < Minitest::Test
   include HttpServerTests
 
   def program = File.join(RUBY_FOLDER, "examples/http_server.rb")
+end
+
+class HttpServerMetricsTest < Minitest::Test
+  include FolderHelper
+
+  Store = Shmhot::Utilization::SegmentStore
+
+  # The server, until it is told to end, and its port.
+  def serve
+    output, input = IO.pipe
+    server = spawn(RbConfig.ruby, "-I#{RUBY_FOLDER}/lib", "#{RUBY_FOLDER}/examples/http_server.rb", "-p", "0", "-m", path, out: input)
+    @processes << server
+    [server, Timeout.timeout(20) { output.gets }[/:(\d+)$/, 1].to_i]
+  ensure
+    input.close
+    output.close
+  end
+
+  # Its numbers change at the end of a turn, after the answers are sent.
+  def assert_published(expected, pid)
+    Timeout.timeout(10) do
+      Store.attach(path, read_only: true) do |store|
+        values = nil
+        sleep 0.01 until (values = store.find { |worker| worker.pid == pid }&.values&.slice(*expected.keys)) == expected
+      rescue Timeout::ExitException, Timeout::Error
+        flunk "#{values}, not #{expected}"
+      end
+    end
+  end
+
+  def test_it_publishes_how_busy_it_is
+    server, port = serve
+    other, = serve
+    expected = { connections_active: 2, connections_total: 2, requests_active: 1, requests_total: 6,
+                 sent_bytes_total: HttpServerTests::OK.bytesize * 6 }
+    TCPSocket.open("127.0.0.1", port) do |half|
+      half.write("GET / HTT")
+      TCPSocket.open("127.0.0.1", port) do |client|
+        request = "GET / HTTP/1.1\r\n\r\n"
+        2.times do
+          client.write(request)
+          client.read(HttpServerTests::OK.bytesize)
+        end
+        client.write(request * 4)
+        client.read(HttpServerTests::OK.bytesize * 4)
+        assert_published(expected, server)
+      end
+    end
+    assert_published(expected.merge(connections_active: 0, requests_active: 0), server)
+    assert_published(expected.transform_values { 0 }, other)
+    totals = Store.attach(path, read_only: true, &:totals)
+    assert_equal [6, 2], totals["http_server"].values_at(:requests_total, :worker_count)
+
+    Process.kill(:KILL, other)
+    Process.wait(@processes.delete(other))
+    assert_equal %i[alive dead], Store.attach(path, read_only: true) { |store| store.map(&:state).sort }
+    Process.kill(:TERM, server)
+    assert_succeeds server
+    assert_equal %i[dead], Store.attach(path, read_only: true) { |store| store.map(&:state) }
+  end
 end
 
 class PerCallServerTest < Minitest::Test

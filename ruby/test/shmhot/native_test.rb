@@ -8,19 +8,20 @@ class NativeTest < Minitest::Test
   # C types by the widths that Fiddle knows; a pointer may be declared as an address.
   KINDS = {
     "int32_t" => [Native::I32], "uint32_t" => [Native::U32], "uint16_t" => [Native::U16], "int64_t" => [Native::I64],
-    "uint64_t" => [Native::U64], "size_t" => [Native::SIZE], "*" => [Native::ADDRESS, Native::POINTER]
+    "uint64_t" => [Native::U64], "size_t" => [Native::SIZE], "double" => [Native::F64],
+    "*" => [Native::ADDRESS, Native::POINTER]
   }.freeze
 
   def declarations
     text = Dir["#{HEADERS}/*.h"].sum("") { |path| File.read(path) }.gsub(%r{/\*.*?\*/}m, "")
-    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath|vmclock)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
+    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath|vmclock|observer)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
       parameters = parameters.strip == "void" ? [] : parameters.split(",")
       [name.to_sym, [returns, *parameters]]
     end
   end
 
   def kind(declaration)
-    declaration.include?("*") ? "*" : declaration[/\w+_t/]
+    declaration.include?("*") ? "*" : declaration[/\w+_t|double/]
   end
 
   def test_prototypes_agree_with_the_headers
@@ -58,6 +59,15 @@ class NativeTest < Minitest::Test
     end
   end
 
+  Utilization = Shmhot::Utilization
+  # Ruby's types of IO::Buffer in C.
+  HEADER_NAMES = { U8: "U8", S8: "S8" }.merge(
+    %w[u s f].product([16, 32, 64]).reject { |kind| kind == ["f", 16] }.flat_map do |letter, bits|
+      name = "#{letter.upcase}#{bits}"
+      [[:"#{letter}#{bits}", "#{name}_LE"], [name.to_sym, "#{name}_BE"]]
+    end.to_h
+  ).freeze
+
   # How Array#pack writes C types.
   CODES = { "uint8_t" => "C", "uint16_t" => "S", "int16_t" => "s", "uint32_t" => "L", "int64_t" => "q", "uint64_t" => "Q",
             "size_t" => "J" }.freeze
@@ -73,6 +83,41 @@ class NativeTest < Minitest::Test
     assert_equal fields("vmclock_snapshot_t"), Shmhot::VMClock.const_get(:PAGE)
     assert_equal fields("vmclock_time_t"), Shmhot::VMClock.const_get(:TIME)
     assert_equal fields("vmclock_options_t").values.join, Shmhot::VMClock.const_get(:OPTIONS)
+  end
+
+  def test_structs_of_the_observer_agree_with_the_header
+    text = File.read("#{HEADERS}/observer.h").gsub(%r{/\*.*?\*/}m, "")
+    packed = lambda do |struct|
+      text[/\{([^{}]*)\}\s*#{struct};/m, 1].scan(/^ *(?:const )?(\w+) (\*?)(\w+)(?:\[(\d+)\])?;/).map do |type, pointer, _, count|
+        next "J" unless pointer.empty?
+
+        type == "char" ? "Z#{count}" : CODES.fetch(type)
+      end.join
+    end
+    native = Utilization.const_get(:NativeSchema)
+    assert_equal packed.call("observer_field_t"), native::FIELD
+    assert_equal native::FIELD_BYTES, Array.new(8, 0).pack(native::FIELD).bytesize
+    store = ->(name) { Utilization::SegmentStore.const_get(name) }
+    assert_equal packed.call("observer_store_options_t"), store[:OPTIONS]
+    assert_equal store[:OPTIONS_BYTES], Array.new(5, 0).pack(store[:OPTIONS]).bytesize
+    assert_equal packed.call("observer_worker_t"), store[:WORKER]
+    assert_equal store[:WORKER_BYTES], [*Array.new(7, 0), ""].pack(store[:WORKER]).bytesize
+  end
+
+  def test_constants_of_the_observer_agree_with_the_header
+    defines = File.read("#{HEADERS}/observer.h").scan(/^#define OBSERVER_(\w+) (\d+)$/).to_h { |name, value| [name, Integer(value)] }
+    Utilization.const_get(:Type)::ALL.each_value do |type|
+      assert_equal defines.fetch(HEADER_NAMES.fetch(type.name)), type.code, type.name
+    end
+    store = ->(name) { Utilization::SegmentStore.const_get(name) }
+    { READ_ONLY: store[:READ_ONLY], CHECKED: store[:CHECKED],
+      **store[:STATES].each_with_index.to_h { |state, code| [state.upcase, code] },
+      **store[:FORMATS].each_with_index.to_h { |format, code| [format.upcase, code] },
+      UNSIGNED: store[:NUMBERS].key("Q"), SIGNED: store[:NUMBERS].key("q"), FLOAT: store[:NUMBERS].key("d"),
+      UNKNOWN: 0, **%i[COUNTER GAUGE].to_h { |kind| [kind, Utilization::Schema.const_get(:KINDS).index(kind.downcase)] },
+      **Utilization::Schema.const_get(:LAYOUTS).each_with_index.to_h { |layout, code| [layout.upcase, code] } }.each do |name, code|
+      assert_equal defines.fetch(name.to_s), code, name
+    end
   end
 
   def test_structs_agree_with_the_headers
