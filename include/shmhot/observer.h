@@ -591,6 +591,17 @@ int32_t observer_store_describe(const observer_store_t *store,
                                 uint32_t pid);
 
 /**
+ * Makes the store n segments large, if it is not yet, under everybody who has it open. It grows by itself, too.
+ *
+ * Returns: how many segments there are then; -ENOSPC; and -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.
+ *
+ * Threads, Blocking: as observer_store_allocate.
+ *
+ * Safety: store is NULL or a handle.
+ */
+int32_t observer_store_grow(const observer_store_t *store, uint32_t n);
+
+/**
  * Gives a segment back. Its numbers become zero.
  *
  * Returns: 0; -ENOENT when it is not taken; -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.

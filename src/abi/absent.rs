@@ -107,6 +107,7 @@ absent! {
     observer_store_allocate,
     observer_store_describe,
     observer_store_free,
+    observer_store_grow,
     observer_store_reap,
     observer_store_next,
     observer_store_worker,

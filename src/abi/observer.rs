@@ -864,6 +864,20 @@ pub unsafe extern "C" fn observer_store_describe(
     }
 }
 
+/// Makes the store n segments large, if it is not yet, under everybody who has it open. It grows by itself, too.
+///
+/// Returns: how many segments there are then; -ENOSPC; and -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.
+///
+/// Threads, Blocking: as observer_store_allocate.
+///
+/// # Safety
+/// store is NULL or a handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn observer_store_grow(store: *const observer_store_t, n: u32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { call(store, "store", |store| count(store.0.grow(n))) }
+}
+
 /// Gives a segment back. Its numbers become zero.
 ///
 /// Returns: 0; -ENOENT when it is not taken; -EBUSY, -EACCES and SHMHOT_EFORK as observer_store_allocate.

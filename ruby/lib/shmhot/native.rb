@@ -94,6 +94,7 @@ module Shmhot
       observer_store_allocate: [I32, ADDRESS, ADDRESS, POINTER, U32],
       observer_store_describe: [I32, ADDRESS, U32, ADDRESS, POINTER, U32],
       observer_store_free: [I32, ADDRESS, U32],
+      observer_store_grow: [I32, ADDRESS, U32],
       observer_store_reap: [I32, ADDRESS],
       observer_store_next: [I32, ADDRESS, I32],
       observer_store_worker: [I32, ADDRESS, U32, POINTER],

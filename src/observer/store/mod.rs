@@ -91,6 +91,8 @@ struct State {
     /// What the pages of the sidecar said.
     known: Vec<Option<Known>>,
     last_form: Option<Arc<Form>>,
+    /// This process has the lock: what is in the middle of a change will stay there.
+    alone: bool,
     /// Memory for what is read of a segment.
     values: Vec<Value>,
 }
@@ -216,13 +218,23 @@ impl Store {
             let segment = match free {
                 Some((_, segment)) => segment,
                 None => {
-                    state.grow()?;
+                    state.grow(2 * state.offset(count))?;
                     count
                 }
             };
             state.zero(segment)?;
             state.write(segment, &words)?;
             Ok(segment)
+        })
+    }
+
+    /// Makes the store so many segments large, if it is not yet; says how many there are then.
+    ///
+    /// As [`Store::free`], and [`Error::File`], which is `ENOSPC` when the file system is full.
+    pub fn grow(&self, segments: u32) -> Result<u32> {
+        self.change(|state| {
+            state.grow(u64::from(segments) * state.segment_size as u64)?;
+            state.count()
         })
     }
 
@@ -394,7 +406,10 @@ impl Store {
             return Err(Error::ReadOnly);
         }
         let _lock = lock(&state.path)?;
-        change(&mut state)
+        state.alone = true;
+        let changed = change(&mut state);
+        state.alone = false;
+        changed
     }
 }
 
@@ -434,6 +449,7 @@ impl State {
             pages: None,
             known: Vec::new(),
             last_form: None,
+            alone: false,
             values: Vec::new(),
         })
     }
@@ -500,7 +516,7 @@ impl State {
             return Ok(known.record.clone());
         }
         let at = page_of(segment);
-        let mut patience = Patience::new(CHANGE);
+        let mut patience = Patience::new(if self.alone { Duration::ZERO } else { CHANGE });
         let words = loop {
             let attempt = match self.page(segment)? {
                 Some(pages) => {
@@ -684,10 +700,9 @@ impl State {
         self.data.zero(self.offset(segment), self.segment_size).map_err(Error::file("write", &self.path))
     }
 
-    /// Doubles the file; first the sidecar, for it must not tell of less than there is.
-    fn grow(&mut self) -> Result<()> {
-        let len = self.data.len().map_err(Error::file("fstat", &self.path))?;
-        let len = len.saturating_mul(2).next_multiple_of(PAGE as u64);
+    /// Makes the file at least so long; first the sidecar, for it must not tell of less than there is.
+    fn grow(&mut self, len: u64) -> Result<()> {
+        let len = len.next_multiple_of(PAGE as u64);
         let pages = 1 + len / self.segment_size as u64;
         self.sidecar.grow(pages * PAGE as u64).map_err(Error::file("grow", &self.sidecar_path))?;
         self.data.grow(len).map_err(Error::file("grow", &self.path))

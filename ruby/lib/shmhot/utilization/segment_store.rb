@@ -183,6 +183,15 @@ module Shmhot
         number(out, 0)
       end
 
+      # Makes the file at least so long. Returns whether it is; it grows by itself, too.
+      def resize(new_size)
+        call(:GROW, new_size / segment_size)
+        true
+      rescue *FULL => e
+        Utilization.report("the store cannot grow to #{new_size} bytes", e)
+        false
+      end
+
       # Gives back the segments of workers that have died. Returns how many.
       def reap
         call(:REAP)

@@ -230,6 +230,12 @@ class SegmentStoreTest < Minitest::Test
     end)
   end
 
+  def test_resize
+    store(size: PAGE)
+    assert_equal [true, 4 * PAGE], [store.resize(4 * PAGE), store.size]
+    assert_equal [true, 4 * PAGE], [store.resize(PAGE), store.size]
+  end
+
   def test_descriptions_arrive
     described = Schema.aligned(load: { type: :f64, kind: :gauge, unit: "cores", help: "Was läuft." }, n: :U16)
     store.allocate(:a, described, service: "dienst-ä")
