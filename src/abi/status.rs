@@ -1,11 +1,10 @@
 //! The status space that all systems share.
 
 use std::ffi::{CStr, CString, c_char};
-use std::io;
 use std::sync::OnceLock;
 
 use super::last_error;
-use crate::status::{SHMHOT_EFORK, SHMHOT_EPANIC, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
+use crate::status::{Errno, SHMHOT_EFORK, SHMHOT_EPANIC, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
 
 /// Version of the ABI that this header describes. A library of another version must not be used.
 pub const SHMHOT_ABI_VERSION: u32 = 0;
@@ -54,11 +53,7 @@ fn text_of(status: i32) -> &'static CStr {
         SHMHOT_EFORK => c"the handle was made before a fork",
         SHMHOT_EUNHEALTHY => c"the handle was given up",
         _ => match TEXTS.get(status.unsigned_abs() as usize) {
-            Some(text) => text.get_or_init(|| {
-                let text = io::Error::from_raw_os_error(-status).to_string();
-                let text = text.split(" (os error").next().unwrap_or(&text);
-                CString::new(text).unwrap_or_default()
-            }),
+            Some(text) => text.get_or_init(|| CString::new(Errno(-status).to_string()).unwrap_or_default()),
             None => c"unknown status",
         },
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::status::{Failure, SHMHOT_EFORK, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
+use crate::status::{Errno, Failure, SHMHOT_EFORK, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
 
 /// A refused call. Nothing of it was done.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl fmt::Display for Error {
                 "descriptor {fd}: {queued} bytes are queued already (at most {bound}): go on when sends have completed"
             ),
             Self::Draining => write!(f, "the ring is draining: it takes no new listeners"),
-            Self::System { doing, errno } => write!(f, "{doing}: {}", io::Error::from_raw_os_error(*errno)),
+            Self::System { doing, errno } => write!(f, "{doing}: {}", Errno(*errno)),
             Self::Unsupported { why, .. } => f.write_str(why),
             Self::WrongThread => write!(
                 f,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::types::Type;
-use crate::status::{Failure, SHMHOT_EFORK};
+use crate::status::{Errno, Failure, SHMHOT_EFORK};
 
 /// A call that failed. Nothing was written.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: {size} bytes from {offset} do not lie within the file, which has {len}", path.display())
             }
             Self::File { doing, path, errno } => {
-                write!(f, "{}: {doing}: {}", path.display(), io::Error::from_raw_os_error(*errno))
+                write!(f, "{}: {doing}: {}", path.display(), Errno(*errno))
             }
             Self::Malformed { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Damaged(segment) => write!(f, "segment {segment}: its page in the sidecar is damaged"),

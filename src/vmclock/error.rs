@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::page::VERSION;
-use crate::status::{Failure, SHMHOT_EFORK};
+use crate::status::{Errno, Failure, SHMHOT_EFORK};
 
 /// A call that failed.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { doing, path, errno } => {
-                write!(f, "{}: {doing}: {}", path.display(), io::Error::from_raw_os_error(*errno))?;
+                write!(f, "{}: {doing}: {}", path.display(), Errno(*errno))?;
                 match *errno {
                     libc::ENOENT if path == Path::new(super::Clock::DEFAULT_PATH) => write!(
                         f,
@@ -141,7 +141,7 @@ impl fmt::Display for Error {
             Self::System { doing: "adjtimex", errno: libc::EPERM } => {
                 write!(f, "adjtimex: Operation not permitted: a sandbox refuses even to read how good the clock is")
             }
-            Self::System { doing, errno } => write!(f, "{doing}: {}", io::Error::from_raw_os_error(*errno)),
+            Self::System { doing, errno } => write!(f, "{doing}: {}", Errno(*errno)),
         }
     }
 }
