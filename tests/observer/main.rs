@@ -3,6 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, unreachable_pub)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod corrupt;
 mod exposition;
 mod fields;

@@ -8,10 +8,8 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+pub use crate::common::{PATIENCE, in_child};
 use shmhot::hotpath::{Completion, F_MORE, OpKind, Options, Result, Ring, SharedRing};
-
-/// No test waits longer than this for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Harness {
     pub ring: SharedRing,
@@ -131,16 +129,6 @@ impl Harness {
         let closed = self.expect(OpKind::Close);
         assert_eq!((closed.fd, closed.result), (fd, 0));
     }
-}
-
-/// Runs one of the ignored tests of this program in a process of its own: for what depends on the descriptor numbers,
-/// limits or memory of the whole process.
-pub fn in_child(test: &str) {
-    let me = std::env::current_exe().expect("this program");
-    let run =
-        std::process::Command::new(me).args(["--exact", test, "--ignored", "--nocapture"]).output().expect("a process");
-    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success() && out.contains("1 passed"), "{out}{err}");
 }
 
 /// Reads until the other end closes; a reset counts as an end.

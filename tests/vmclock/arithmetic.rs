@@ -4,25 +4,11 @@ use num_bigint::{BigInt, Sign};
 use shmhot::status::Failure;
 use shmhot::vmclock::*;
 
-/// SplitMix64: the same numbers in each run.
-struct Random(u64);
+use crate::common::Random;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// Small and large ones alike.
-    fn any_size(&mut self) -> u64 {
-        self.next() >> self.below(64)
-    }
+/// Small and large ones alike.
+fn any_size(random: &mut Random) -> u64 {
+    random.next() >> random.below(64)
 }
 
 fn page(random: &mut Random) -> Snapshot {
@@ -39,14 +25,14 @@ fn page(random: &mut Random) -> Snapshot {
         clock_status: VMCLOCK_STATUS_SYNCHRONIZED + random.below(2) as u8,
         tai_offset_sec: (random.below(80) as i16) - 40,
         counter_period_shift: random.below(64) as u8,
-        counter_value: random.any_size(),
-        counter_period_frac_sec: random.any_size().max(1),
-        counter_period_esterror_rate_frac_sec: random.any_size(),
-        counter_period_maxerror_rate_frac_sec: random.any_size(),
+        counter_value: any_size(random),
+        counter_period_frac_sec: any_size(random).max(1),
+        counter_period_esterror_rate_frac_sec: any_size(random),
+        counter_period_maxerror_rate_frac_sec: any_size(random),
         time_sec: random.below(12_000_000_000), // some are too late for 64 bits of nanoseconds
         time_frac_sec: random.next(),
-        time_esterror_nanosec: random.any_size(),
-        time_maxerror_nanosec: random.any_size(),
+        time_esterror_nanosec: any_size(random),
+        time_maxerror_nanosec: any_size(random),
         ..Snapshot::default()
     }
 }
@@ -162,7 +148,7 @@ fn a_million_pages_and_counters() {
     let (mut fit, mut before) = (0, 0);
     for _ in 0..1_000_000 {
         let page = page(&mut random);
-        let distance = random.any_size();
+        let distance = any_size(&mut random);
         let is_before = random.below(2) == 1;
         let counter = match is_before {
             true => page.counter_value.wrapping_sub(distance),

@@ -1,50 +1,15 @@
 //! Pages that carry a number, folders to put them in, and processes that write them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+pub use crate::common::*;
 use shmhot::status::Failure;
 use shmhot::vmclock::*;
-
-/// No test waits longer than this for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The full number of repetitions under SHMHOT_SOAK, else one that fits into everyday.
-pub fn soak(full: u64, everyday: u64) -> u64 {
-    if std::env::var_os("SHMHOT_SOAK").is_some() { full } else { everyday }
-}
-
-/// A folder in shared memory that goes away with its files.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    pub fn new(name: &str) -> Self {
-        let path = Path::new("/dev/shm").join(format!("shmhot-test-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self(path)
-    }
-
-    pub fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the folder");
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A page in which every field carries the number, turned a little for each, so that no field can stand for another.
 /// The peer's clock status is an enum of five values.
@@ -191,21 +156,6 @@ pub fn page_of_child() -> Option<PathBuf> {
     std::env::var_os(PAGE).map(PathBuf::from)
 }
 
-fn this_program(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
-    command
-}
-
-/// Runs one of the ignored tests of this program in a process of its own: for what depends on the descriptors, limits
-/// or mappings of the whole process. What it skips is told on.
-pub fn in_child(test: &str) {
-    let run = this_program(test).output().expect("a process");
-    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success() && out.contains("1 passed"), "{out}{err}");
-    out.lines().filter(|line| line.starts_with("SKIP")).for_each(|line| println!("{line}"));
-}
-
 /// A process that writes a page until it is killed.
 pub struct WriterProcess(Child);
 
@@ -235,21 +185,5 @@ impl Drop for WriterProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A small generator of numbers that are the same in every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
     }
 }
