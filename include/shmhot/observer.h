@@ -266,7 +266,7 @@ int32_t observer_schema_new(uint32_t layout, observer_schema_t **schema);
  *
  * Parameters: field is copied.
  *
- * Returns: its index; -EINVAL for a name, type or kind that cannot be; -EEXIST for a name that is there; -E2BIG for more
+ * Returns: its index; -EILSEQ for a text that is not UTF-8; -EINVAL for a name, type or kind that cannot be; -EEXIST for a name that is there; -E2BIG for more
  * than 4096 fields.
  *
  * Threads: one, when no other uses the schema. Blocking: no.
@@ -470,7 +470,8 @@ int32_t observer_add_f64(const observer_t *observer, uint32_t index, double valu
 int32_t observer_get(const observer_t *observer, uint32_t index, observer_value_t *out);
 
 /**
- * Where a field is in memory, for callers that store by themselves: as long as the observer is open.
+ * Where a field is in memory, for callers that store by themselves: as long as the observer is open, and if it is not
+ * for reading only.
  *
  * Returns: 0; -ENOENT when there is no such index.
  *
@@ -486,8 +487,8 @@ int32_t observer_slot(const observer_t *observer, uint32_t index, observer_slot_
  *
  * Parameters: path. options, NULL for the defaults. store receives the handle.
  *
- * Returns: 0; -EINVAL for a size that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC, -EACCES
- * and whatever else making a file can end with.
+ * Returns: 0; -EINVAL for a size or mode that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC,
+ * -EACCES and whatever else making a file can end with: what was there before is gone then.
  *
  * Threads: any. Blocking: one second at most.
  *
@@ -527,7 +528,7 @@ int32_t observer_store_close(observer_store_t *store);
  *
  * Returns: as observer_store_open; SHMHOT_EFORK in a child of the process that opened it.
  *
- * Threads: any number; they take turns. Blocking: no.
+ * Threads: any number; they take turns. Blocking: one second at most.
  *
  * Safety: store is NULL or a handle.
  */
@@ -538,7 +539,7 @@ int32_t observer_store_reopen(const observer_store_t *store);
  *
  * Returns: bytes; SHMHOT_EFORK in a child.
  *
- * Threads: any number; they take turns. Blocking: no.
+ * Threads: any number; they take turns. Blocking: one second at most.
  *
  * Safety: store is NULL or a handle.
  */
@@ -549,7 +550,7 @@ int32_t observer_store_segment_size(const observer_store_t *store);
  *
  * Returns: their number; SHMHOT_EFORK in a child.
  *
- * Threads: any number; they take turns. Blocking: no.
+ * Threads: any number; they take turns. Blocking: one second at most.
  *
  * Safety: store is NULL or a handle.
  */
@@ -630,7 +631,7 @@ int32_t observer_store_reap(const observer_store_t *store);
  *
  * Returns: the segment; -ENOENT after the last one; SHMHOT_EFORK in a child.
  *
- * Threads: any number; they take turns. Blocking: no.
+ * Threads: any number; they take turns. Blocking: one second at most.
  *
  * Safety: store is NULL or a handle.
  */

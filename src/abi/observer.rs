@@ -305,7 +305,7 @@ pub unsafe extern "C" fn observer_schema_new(layout: u32, schema: *mut *mut obse
 ///
 /// Parameters: field is copied.
 ///
-/// Returns: its index; -EINVAL for a name, type or kind that cannot be; -EEXIST for a name that is there; -E2BIG for more
+/// Returns: its index; -EILSEQ for a text that is not UTF-8; -EINVAL for a name, type or kind that cannot be; -EEXIST for a name that is there; -E2BIG for more
 /// than 4096 fields.
 ///
 /// Threads: one, when no other uses the schema. Blocking: no.
@@ -681,7 +681,8 @@ pub unsafe extern "C" fn observer_get(observer: *const observer_t, index: u32, o
     }
 }
 
-/// Where a field is in memory, for callers that store by themselves: as long as the observer is open.
+/// Where a field is in memory, for callers that store by themselves: as long as the observer is open, and if it is not
+/// for reading only.
 ///
 /// Returns: 0; -ENOENT when there is no such index.
 ///
@@ -713,8 +714,8 @@ pub unsafe extern "C" fn observer_slot(observer: *const observer_t, index: u32, 
 ///
 /// Parameters: path. options, NULL for the defaults. store receives the handle.
 ///
-/// Returns: 0; -EINVAL for a size that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC, -EACCES
-/// and whatever else making a file can end with.
+/// Returns: 0; -EINVAL for a size or mode that cannot be; -EBUSY when another process is changing it for too long; -ENOSPC,
+/// -EACCES and whatever else making a file can end with: what was there before is gone then.
 ///
 /// Threads: any. Blocking: one second at most.
 ///
@@ -769,7 +770,7 @@ pub unsafe extern "C" fn observer_store_close(store: *mut observer_store_t) -> i
 ///
 /// Returns: as observer_store_open; SHMHOT_EFORK in a child of the process that opened it.
 ///
-/// Threads: any number; they take turns. Blocking: no.
+/// Threads: any number; they take turns. Blocking: one second at most.
 ///
 /// # Safety
 /// store is NULL or a handle.
@@ -783,7 +784,7 @@ pub unsafe extern "C" fn observer_store_reopen(store: *const observer_store_t) -
 ///
 /// Returns: bytes; SHMHOT_EFORK in a child.
 ///
-/// Threads: any number; they take turns. Blocking: no.
+/// Threads: any number; they take turns. Blocking: one second at most.
 ///
 /// # Safety
 /// store is NULL or a handle.
@@ -797,7 +798,7 @@ pub unsafe extern "C" fn observer_store_segment_size(store: *const observer_stor
 ///
 /// Returns: their number; SHMHOT_EFORK in a child.
 ///
-/// Threads: any number; they take turns. Blocking: no.
+/// Threads: any number; they take turns. Blocking: one second at most.
 ///
 /// # Safety
 /// store is NULL or a handle.
@@ -912,7 +913,7 @@ pub unsafe extern "C" fn observer_store_reap(store: *const observer_store_t) -> 
 ///
 /// Returns: the segment; -ENOENT after the last one; SHMHOT_EFORK in a child.
 ///
-/// Threads: any number; they take turns. Blocking: no.
+/// Threads: any number; they take turns. Blocking: one second at most.
 ///
 /// # Safety
 /// store is NULL or a handle.
@@ -1152,13 +1153,13 @@ unsafe fn make_store(
     guard::<Refusal<Error>>(|| {
         // SAFETY: the caller's promise.
         let options = unsafe { read_options(options) }?;
-        if options.flags & !(OBSERVER_READ_ONLY | OBSERVER_CHECKED) != 0 {
-            return Err(invalid("an unknown flag is set in options"));
+        if options.flags & !(OBSERVER_READ_ONLY | OBSERVER_CHECKED) != 0 || options.mode > 0o7777 {
+            return Err(invalid("an unknown flag is set in options, or one of mode"));
         }
         let standard = StoreOptions::default();
         let or = |value, standard| if value == 0 { standard } else { value };
         let core = StoreOptions {
-            mode: or(options.mode, standard.mode) & 0o7777,
+            mode: or(options.mode, standard.mode),
             segment_size: or(options.segment_size, standard.segment_size),
             segments: or(options.segments, standard.segments),
             read_only: options.flags & OBSERVER_READ_ONLY != 0,

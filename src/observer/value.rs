@@ -104,6 +104,10 @@ impl Exact {
     pub(super) fn plus(self, other: Self) -> Self {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => Self::Whole(a + b), // both of 65 bits
+            // A number without a fraction adds exactly.
+            (Self::Whole(a), Self::Float(b)) | (Self::Float(b), Self::Whole(a)) if b.trunc() == b && b.is_finite() => {
+                Self::Whole(a.saturating_add(b as i128))
+            }
             _ => Self::Float(self.to_f64() + other.to_f64()),
         }
     }
@@ -160,5 +164,8 @@ mod tests {
         assert_eq!(sum(Value::Unsigned(0), Value::Signed(-1), Number::U32), Some((0, false)));
         assert_eq!(sum(Value::Signed(i64::MIN), Value::Signed(-1), Number::S64), Some((i64::MIN as u64, false)));
         assert_eq!(sum(Value::Unsigned(5), Value::Float(0.5), Number::F64), Some((5.5f64.to_bits(), true)));
+        let large = 1_763_690_000_000_000_001;
+        assert_eq!(sum(Value::Unsigned(large), Value::Float(1.0), Number::U64), Some((large + 1, true)));
+        assert_eq!(sum(Value::Unsigned(7), Value::Float(f64::INFINITY), Number::U64), Some((u64::MAX, false)));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock of a file, which need not be there yet: `WouldBlock` when somebody else has it.
     pub(crate) fn take(of: &Path) -> io::Result<Self> {
-        let name = of.file_name().ok_or(io::Error::from_raw_os_error(libc::EISDIR))?;
+        let name = of.file_name().ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;
         let path = of.with_file_name(hidden(name, ".lock"));
         loop {
             let file = OpenOptions::new()

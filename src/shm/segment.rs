@@ -117,8 +117,11 @@ impl Segment {
         let old = self.len()?;
         let more = usize::try_from(len.saturating_sub(old)).unwrap_or(usize::MAX);
         if more > 0 {
-            self.allocate(old, more)?;
-            self.file.set_len(len)?;
+            let grown = self.allocate(old, more).and_then(|()| self.file.set_len(len));
+            if grown.is_err() {
+                let _ = self.file.set_len(old); // gives back what was set aside behind the end
+            }
+            return grown;
         }
         Ok(())
     }

@@ -36,9 +36,14 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
 pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let too_far = |_| io::Error::from_raw_os_error(libc::EFBIG);
     let (offset, len) = (offset.try_into().map_err(too_far)?, len.try_into().map_err(too_far)?);
-    // SAFETY: no pointers are passed.
-    match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, offset, len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    loop {
+        // SAFETY: no pointers are passed.
+        if unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, offset, len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn write(workers: &[Worker], format: Format) -> String {
     }
     head(&mut text, UP, "gauge", "", "Whether the process of a worker runs.", format);
     for (worker, found) in described {
-        let up = u8::from(worker.1.process.is_alive());
+        let up = u8::from(!worker.1.process.is_dead());
         let _ = writeln!(text, "{UP}{} {up}", labels(worker, found));
     }
     if format == Format::OpenMetrics {

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::{Error, Result};
 use super::schema::Schema;
@@ -17,7 +17,7 @@ use super::value::{Exact, Value};
 use crate::shm::{Access, FileWords, Lock, Mapping, Numbers, Patience, ReadWords, Segment, Shape, seqlock};
 use crate::sys::{ProcessEpoch, ProcessId};
 pub use exposition::Format;
-use sidecar::{Description, Header, PAGE, Record, TAKEN, WORDS};
+use sidecar::{Description, Header, MAX_SEGMENT, PAGE, Record, TAKEN, WORDS};
 
 /// How a store is made or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ struct State {
     /// What the pages of the sidecar said.
     known: Vec<Option<Known>>,
     last_form: Option<Arc<Form>>,
-    /// This process has the lock: what is in the middle of a change will stay there.
+    /// This call has the lock of the store: what is in the middle of a change will stay there.
     alone: bool,
     /// Memory for what is read of a segment.
     values: Vec<Value>,
@@ -125,11 +125,14 @@ impl Form {
 const CHANGE: Duration = Duration::from_millis(100);
 /// How long to wait for others who change the store.
 const TURN: Duration = Duration::from_secs(1);
-/// Bytes of a segment, and of a store when it is made.
-const MAX_SEGMENT: usize = 1 << 20;
+/// Bytes of a store when it is made.
 const MAX_STORE: usize = 1 << 30;
 /// Segments of a store when it is made.
 const MAX_SEGMENTS: usize = 1 << 16;
+/// Segments that are looked at.
+const MAX_COUNT: u64 = 1 << 20;
+/// Between two attempts at the lock.
+const NAP: Duration = Duration::from_micros(100);
 
 impl Store {
     /// Makes a store anew: what had its name is removed, and whoever has that open keeps it.
@@ -157,8 +160,10 @@ impl Store {
         let header = header.to_words().map(u64::to_le_bytes);
         let pages = (1 + len / segment_size) * PAGE;
         // Last, since it is what says that all is there.
-        let sidecar = Segment::create(&sidecar_path, options.mode, header.as_flattened(), pages as u64);
-        sidecar.map_err(Error::file("create", &sidecar_path))?;
+        if let Err(error) = Segment::create(&sidecar_path, options.mode, header.as_flattened(), pages as u64) {
+            let _ = std::fs::remove_file(&path);
+            return Err(Error::file("create", &sidecar_path)(error));
+        }
         Self::open(&path, StoreOptions { read_only: false, ..options })
     }
 
@@ -167,11 +172,7 @@ impl Store {
     /// [`Error::File`], [`Error::Malformed`].
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self> {
         let path = absolute(path);
-        let state = match State::open(path.clone(), options) {
-            Err(Error::Malformed { .. }) => State::open(path, options), // it may just have been made anew
-            opened => opened,
-        };
-        Ok(Self { state: Mutex::new(state?), epoch: ProcessEpoch::current() })
+        Ok(Self { state: Mutex::new(State::open_settled(path, options)?), epoch: ProcessEpoch::current() })
     }
 
     /// Opens what has the name now, after the store was made anew or mended. If that fails, all is as before.
@@ -179,7 +180,7 @@ impl Store {
     /// As [`Store::open`].
     pub fn reopen(&self) -> Result<()> {
         let mut state = self.state()?;
-        *state = State::open(state.path.clone(), state.options)?;
+        *state = State::open_settled(state.path.clone(), state.options)?;
         Ok(())
     }
 
@@ -245,7 +246,10 @@ impl Store {
         self.change(|state| {
             let since_ns = match state.taken(segment) {
                 Ok(record) => record.since_ns,
-                Err(Error::Stuck(_) | Error::Damaged(_)) => now_ns(), // this mends it
+                Err(Error::Stuck(_) | Error::Damaged(_)) if state.is_taken(segment)? => now_ns(), // this mends it
+                Err(Error::Stuck(_) | Error::Damaged(_)) => {
+                    return Err(Error::NoSegment { segment, count: state.count()? });
+                }
                 Err(error) => return Err(error),
             };
             let words = state.words(Some(schema), service, pid, 0, since_ns)?;
@@ -258,7 +262,10 @@ impl Store {
     /// [`Error::NoSegment`], [`Error::Busy`], [`Error::ReadOnly`], [`Error::Forked`], [`Error::File`].
     pub fn free(&self, segment: u32) -> Result<()> {
         self.change(|state| match state.taken(segment) {
-            Ok(_) | Err(Error::Stuck(_) | Error::Damaged(_)) => state.free(segment),
+            Ok(_) | Err(Error::Stuck(_) | Error::Damaged(_)) => {
+                let turn = state.next_turn()?;
+                state.free(segment, turn)
+            }
             Err(error) => Err(error),
         })
     }
@@ -268,12 +275,18 @@ impl Store {
     /// As [`Store::free`].
     pub fn reap(&self) -> Result<u32> {
         self.change(|state| {
+            let first_turn = state.next_turn()?;
             let mut reaped = 0;
             for segment in 0..state.count()? {
-                if let Some(record) = state.intact(segment)?
-                    && record.state() == WorkerState::Dead
-                {
-                    state.free(segment)?;
+                let is_dead = match state.taken(segment) {
+                    Ok(record) => record.process.is_dead(),
+                    // Who was changing this page was killed, and its words may be mixed.
+                    Err(Error::Stuck(_)) => state.is_taken(segment)? && state.pid(segment)?.is_none(),
+                    Err(Error::NoSegment { .. } | Error::Damaged(_)) => false,
+                    Err(error) => return Err(error),
+                };
+                if is_dead {
+                    state.free(segment, first_turn.saturating_add(reaped.into()))?;
                     reaped += 1;
                 }
             }
@@ -396,7 +409,9 @@ impl Store {
         if !self.epoch.is_current() {
             return Err(Error::Forked); // the lock may have been held by a thread that is not here
         }
-        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.alone = false;
+        Ok(state)
     }
 
     /// Changes the store while nobody else does.
@@ -407,13 +422,21 @@ impl Store {
         }
         let _lock = lock(&state.path)?;
         state.alone = true;
-        let changed = change(&mut state);
-        state.alone = false;
-        changed
+        change(&mut state)
     }
 }
 
 impl State {
+    /// Opens a store that may be in the middle of being made anew.
+    fn open_settled(path: PathBuf, options: StoreOptions) -> Result<Self> {
+        match Self::open(path.clone(), options) {
+            Err(Error::Malformed { .. } | Error::File { errno: libc::ENOENT, .. }) if lock(&path).is_ok() => {
+                Self::open(path, options)
+            }
+            opened => opened,
+        }
+    }
+
     fn open(path: PathBuf, options: StoreOptions) -> Result<Self> {
         let sidecar_path = sidecar_of(&path);
         let open = |path: &Path| {
@@ -458,8 +481,8 @@ impl State {
     fn count(&self) -> Result<u32> {
         let len = self.data.len().map_err(Error::file("fstat", &self.path))?;
         let described = self.sidecar.len().map_err(Error::file("fstat", &self.sidecar_path))? / PAGE as u64;
-        let count = (len / self.segment_size as u64).min(described.saturating_sub(1));
-        Ok(count.try_into().unwrap_or(u32::MAX))
+        let count = (len / self.segment_size as u64).min(described.saturating_sub(1)).min(MAX_COUNT);
+        Ok(count as u32)
     }
 
     fn offset(&self, segment: u32) -> u64 {
@@ -516,7 +539,7 @@ impl State {
             return Ok(known.record.clone());
         }
         let at = page_of(segment);
-        let mut patience = Patience::new(if self.alone { Duration::ZERO } else { CHANGE });
+        let mut patience = Patience::new(CHANGE);
         let words = loop {
             let attempt = match self.page(segment)? {
                 Some(pages) => {
@@ -530,7 +553,7 @@ impl State {
                 words[1..].copy_from_slice(&whole.rest);
                 break words;
             }
-            if patience.is_over() {
+            if self.alone || patience.is_over() {
                 return Err(Error::Stuck(segment));
             }
         };
@@ -559,15 +582,6 @@ impl State {
             return Ok(record);
         }
         Err(Error::NoSegment { segment, count: self.count()? })
-    }
-
-    /// The same for who looks at all: `None` for what is free, damaged, or being changed.
-    fn intact(&mut self, segment: u32) -> Result<Option<Arc<Record>>> {
-        match self.taken(segment) {
-            Ok(record) => Ok(Some(record)),
-            Err(Error::NoSegment { .. } | Error::Stuck(_) | Error::Damaged(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Reads the numbers of a segment into `values`.
@@ -600,6 +614,9 @@ impl State {
     /// there are. If it fails, what `take` got means nothing.
     #[inline(always)]
     fn try_read(&self, segment: u32, take: impl FnMut(Value)) -> Option<usize> {
+        if self.options.checked {
+            return None;
+        }
         let known = self.known.get(segment as usize)?.as_ref()?;
         let (form, pages) = (known.form.as_ref()?, self.pages.as_ref()?);
         let at = page_of(segment); // mapped, since it is known
@@ -613,6 +630,9 @@ impl State {
 
     /// The same for who looks at all: whose numbers they are, `None` when there are none to be read.
     fn read_if_intact(&mut self, segment: u32) -> Result<Option<Arc<Record>>> {
+        if !self.is_taken(segment)? {
+            return Ok(None); // whatever else its page says
+        }
         match self.read(segment) {
             Ok(()) => Ok(self.known[segment as usize].as_ref().map(|known| known.record.clone())),
             Err(Error::NoSegment { .. } | Error::Undescribed(_) | Error::Stuck(_) | Error::Damaged(_)) => Ok(None),
@@ -670,7 +690,8 @@ impl State {
             schema.check_alignment(self.segment_size as u64)?;
         }
         let pid = if pid == 0 { std::process::id() } else { pid };
-        let process = ProcessId::of(pid).ok_or(Error::NoProcess(pid))?;
+        let process = ProcessId::of(pid).map_err(Error::file("read", Path::new("/proc")))?;
+        let process = process.ok_or(Error::NoProcess(pid))?;
         let description = schema.map(|schema| Description { service: service.into(), schema: schema.clone() });
         let record = Record { taken: true, turn, since_ns, process, description };
         record.to_words().map(Box::new).ok_or(Error::TooWordy)
@@ -681,17 +702,41 @@ impl State {
         let written =
             self.page(segment).map(|pages| pages.map(|pages| seqlock::write(&**pages, page_of(segment), words)));
         self.options.checked = checked;
-        written.map(|_| ())
+        let written = written.map(|_| ());
+        if checked {
+            self.pages = None;
+        }
+        written
     }
 
-    fn free(&mut self, segment: u32) -> Result<()> {
-        let mut last = 0;
-        for other in 0..self.count()? {
-            if let Ok(record) = self.record(other) {
+    /// The turn of who is freed now.
+    fn next_turn(&mut self) -> Result<u64> {
+        let mut last = 0_u64;
+        for segment in 0..self.count()? {
+            if let Ok(record) = self.record(segment) {
                 last = last.max(record.turn);
             }
         }
-        let free = Record { turn: last + 1, ..Record::free() };
+        Ok(last.saturating_add(1))
+    }
+
+    /// The number of a process that a page names, whatever else is wrong with it; `None` when there is no such process.
+    fn pid(&mut self, segment: u32) -> Result<Option<u32>> {
+        let at = page_of(segment);
+        let words = match self.page(segment)? {
+            Some(pages) => {
+                let Ok(words) = pages.load(at);
+                words
+            }
+            None => FileWords(&self.sidecar).load(at).map_err(|_| Error::Damaged(segment))?,
+        };
+        let pid = Record::pid_of(words);
+        // What cannot be found out is believed to be there.
+        Ok(if matches!(ProcessId::of(pid), Ok(None)) { None } else { Some(pid) })
+    }
+
+    fn free(&mut self, segment: u32, turn: u64) -> Result<()> {
+        let free = Record { turn, ..Record::free() };
         self.write(segment, &free.to_words().ok_or(Error::TooWordy)?)?; // first, for `read`
         self.zero(segment)
     }
@@ -712,7 +757,7 @@ impl State {
 impl Record {
     fn state(&self) -> WorkerState {
         match &self.description {
-            _ if !self.process.is_alive() => WorkerState::Dead,
+            _ if self.process.is_dead() => WorkerState::Dead,
             Some(_) => WorkerState::Alive,
             None => WorkerState::Undescribed,
         }
@@ -757,15 +802,16 @@ fn sidecar_of(path: &Path) -> PathBuf {
 }
 
 fn lock(path: &Path) -> Result<Lock> {
-    let mut patience = Patience::new(TURN);
+    let begin = Instant::now();
     loop {
         match Lock::take(path) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             taken => return taken.map_err(Error::file("lock", path)),
         }
-        if patience.is_over() {
+        if begin.elapsed() >= TURN {
             return Err(Error::Busy(path.to_owned()));
         }
+        std::thread::sleep(NAP);
     }
 }
 

@@ -29,6 +29,8 @@ use crate::observer::schema::{Field, Kind, Layout, Schema};
 use crate::observer::types::Type;
 use crate::sys::ProcessId;
 
+/// Bytes of a segment.
+pub(super) const MAX_SEGMENT: usize = 1 << 20;
 pub(super) const PAGE: usize = 4096;
 pub(super) const WORDS: usize = PAGE / 8;
 /// The state of a segment that is taken.
@@ -61,7 +63,7 @@ impl Header {
             return Err(format!("version {version}, this build knows {VERSION}"));
         }
         let header = Self { segment_size: words[1] as u32, device: words[2], inode: words[3] };
-        if header.to_words() != words || header.segment_size == 0 {
+        if header.to_words() != words || !(1..=MAX_SEGMENT).contains(&(header.segment_size as usize)) {
             return Err("its first page is damaged".into());
         }
         Ok(header)
@@ -116,6 +118,11 @@ impl Record {
         }
         words[1] |= u64::from(checksum(&words)) << 32;
         Some(words)
+    }
+
+    /// The process that the first words of a page name, even if nothing else of them is right.
+    pub(super) fn pid_of(words: [u64; FIXED]) -> u32 {
+        words[4] as u32
     }
 
     /// What the words of a page say, whatever the sequence number; `None` when they were damaged.
