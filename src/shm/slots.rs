@@ -4,7 +4,6 @@
 //! crosses a cache line; a locked instruction across one would stop the machine for a thousand times as long.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::MmapRaw;
@@ -19,16 +18,16 @@ pub(crate) struct Slots {
     /// How many of them may be stored to: all or none.
     writable: usize,
     /// Keeps the memory.
-    _raw: Arc<MmapRaw>,
+    _raw: MmapRaw,
 }
 
 /// A file whose numbers are found in many places.
 #[derive(Debug)]
-pub(crate) struct Numbers(Arc<MmapRaw>);
+pub(crate) struct Numbers(MmapRaw);
 
 impl Numbers {
     pub(crate) fn new(segment: &Segment, len: usize) -> io::Result<Self> {
-        map(segment, 0, len, Access::Read).map(|raw| Self(Arc::new(raw)))
+        map(segment, 0, len, Access::Read).map(Self)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,7 +156,7 @@ impl Slots {
         let slots: Option<Box<[Slot]>> = places.map(|place| Slot::new(&raw, place)).collect();
         let slots = slots.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
         let writable = if access == Access::Write { slots.len() } else { 0 };
-        Ok(Self { slots, writable, _raw: Arc::new(raw) })
+        Ok(Self { slots, writable, _raw: raw })
     }
 
     /// Stores a number if there is nothing to think about; says whether it was so.

@@ -489,22 +489,26 @@ impl State {
         u64::from(segment) * self.segment_size as u64
     }
 
-    /// The page of a segment, mapped; `None` of a checked store.
+    /// The pages, mapped as far as that of a segment; `None` of a checked store.
     fn page(&mut self, segment: u32) -> Result<Option<&Mapping>> {
         if self.options.checked {
             return Ok(None);
         }
         let is_there = self.pages.as_ref().is_some_and(|pages| page_of(segment) + WORDS <= pages.len());
         if !is_there {
-            let count = self.count()?;
-            if segment >= count {
-                return Err(Error::NoSegment { segment, count });
-            }
-            let access = if self.options.read_only { Access::Read } else { Access::Write };
-            let pages = Mapping::new(&self.sidecar, 0, (1 + count as usize) * WORDS, access);
-            self.pages = Some(pages.map_err(Error::file("mmap", &self.sidecar_path))?);
+            self.pages = Some(self.map_pages(segment)?);
         }
         Ok(self.pages.as_ref())
+    }
+
+    fn map_pages(&self, segment: u32) -> Result<Mapping> {
+        let count = self.count()?;
+        if segment >= count {
+            return Err(Error::NoSegment { segment, count });
+        }
+        let access = if self.options.read_only { Access::Read } else { Access::Write };
+        let pages = Mapping::new(&self.sidecar, 0, (1 + count as usize) * WORDS, access);
+        pages.map_err(Error::file("mmap", &self.sidecar_path))
     }
 
     fn first_word(&mut self, segment: u32) -> Result<u64> {
@@ -698,15 +702,12 @@ impl State {
     }
 
     fn write(&mut self, segment: u32, words: &[u64; WORDS]) -> Result<()> {
-        let checked = std::mem::take(&mut self.options.checked); // what is written has to be mapped
-        let written =
-            self.page(segment).map(|pages| pages.map(|pages| seqlock::write(&**pages, page_of(segment), words)));
-        self.options.checked = checked;
-        let written = written.map(|_| ());
-        if checked {
-            self.pages = None;
-        }
-        written
+        let at = page_of(segment);
+        match self.page(segment)? {
+            Some(pages) => seqlock::write(&**pages, at, words),
+            None => seqlock::write(&*self.map_pages(segment)?, at, words), // what is written has to be mapped
+        };
+        Ok(())
     }
 
     /// The turn of who is freed now.
