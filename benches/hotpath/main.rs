@@ -6,6 +6,9 @@
 //! nanosecond; system calls are counted in runs of their own, because counting costs time. A table shows medians over
 //! the rounds, ratios are medians of the rounds' ratios, and the spread is that of two instances of (a).
 
+#[path = "../bars.rs"]
+mod bars;
+
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -14,6 +17,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
+
+use bars::{Bars, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -254,16 +259,6 @@ fn interrupt(process: &Child) {
     unsafe { libc::kill(process.id() as i32, libc::SIGINT) };
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
-    }
-}
-
 /// The programs of one table and what was measured of them.
 struct Table<'a> {
     rows: &'a [(&'a str, Vec<&'a str>)],
@@ -325,43 +320,6 @@ impl<'a> Table<'a> {
     /// How far two instances of one program are apart.
     fn spread(&self, row: usize, same: usize) -> f64 {
         median(self.samples[row].iter().zip(&self.samples[same]).map(|(a, b)| (a.cpu_us / b.cpu_us - 1.0).abs()))
-    }
-}
-
-/// What was promised, and what came of it.
-#[derive(Default)]
-struct Bars {
-    lines: Vec<String>,
-    missed: bool,
-}
-
-impl Bars {
-    /// `noise`: by how much a measured value may lie on the wrong side without saying anything.
-    fn add(&mut self, name: String, measured: f64, limit: f64, at_least: bool, noise: f64) {
-        let excess = if at_least { limit - measured } else { measured - limit };
-        let verdict = match excess {
-            excess if excess <= 0.0 => "ok",
-            excess if excess <= noise => "ok, within the spread",
-            _ => "MISSED",
-        };
-        self.missed |= verdict == "MISSED";
-        let sign = if at_least { ">=" } else { "<=" };
-        self.lines.push(format!("{name:<66} {measured:>7.3} {sign} {limit:<6} {verdict}"));
-    }
-
-    fn at_most(&mut self, name: impl Into<String>, measured: f64, limit: f64, noise: f64) {
-        self.add(name.into(), measured, limit, false, noise);
-    }
-
-    fn at_least(&mut self, name: impl Into<String>, measured: f64, limit: f64) {
-        self.add(name.into(), measured, limit, true, 0.0);
-    }
-
-    fn print(&self) {
-        println!("\n{:<66} {:>7}    limit", "bar", "here");
-        for line in &self.lines {
-            println!("{line}");
-        }
     }
 }
 

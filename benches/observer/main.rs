@@ -1,9 +1,14 @@
 //! The observer against its limits: instructions of a store, counted by callgrind; reading beside bare loads; and in Ruby
 //! beside a plain metric (metric.rb): `make bench BENCH=observer`.
 
+#[path = "../bars.rs"]
+mod bars;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use bars::median;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -45,7 +50,7 @@ fn main() -> Result<ExitCode> {
         .lines()
         .map(|line| line.split(' ').map(str::parse).collect::<std::result::Result<_, _>>())
         .collect::<std::result::Result<_, _>>()?;
-    let median_of = |of: &dyn Fn(&[f64]) -> f64| median(rounds.iter().map(|round| of(round)).collect());
+    let median_of = |of: &dyn Fn(&[f64]) -> f64| median(rounds.iter().map(|round| of(round)));
     report("bare loads", median_of(&|round| round[0]), None);
     report("observer_store_read / bare", median_of(&|round| round[1] / round[0]), None);
     missed += report("observer_store_read_many / bare", median_of(&|round| round[2] / round[0]), Some(4.0));
@@ -89,9 +94,4 @@ fn run(command: &mut Command) -> Result<String> {
         return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(String::from_utf8(output.stdout)?)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -4,6 +4,7 @@
 //! shows medians over the rounds, ratios are medians of the rounds' ratios, and the spread is that of two rows that do
 //! the same.
 
+#[path = "../bars.rs"]
 mod bars;
 mod machine;
 

@@ -571,7 +571,7 @@ pub unsafe extern "C" fn observer_set_u64(observer: *const observer_t, index: u3
 /// `observer` is NULL or a handle.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn set_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
+unsafe fn set_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { set(observer, index, Value::Unsigned(value)) }
 }
@@ -629,7 +629,7 @@ pub unsafe extern "C" fn observer_add_u64(observer: *const observer_t, index: u3
 /// `observer` is NULL or a handle.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn add_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
+unsafe fn add_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { add(observer, index, Value::Unsigned(value)) }
 }

@@ -52,6 +52,12 @@ pub fn in_child(test: &str) {
     out.lines().filter(|line| line.starts_with("SKIP")).for_each(|line| println!("{line}"));
 }
 
+/// Descriptors and mappings of shared memory that this process has.
+pub fn holdings() -> (usize, usize) {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    (fs::read_dir("/proc/self/fd").unwrap().count(), maps.lines().filter(|line| line.contains("/dev/shm")).count())
+}
+
 /// This program, to be run again for one of its ignored tests.
 pub fn this_program(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));

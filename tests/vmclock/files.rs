@@ -345,12 +345,6 @@ fn nothing_leaks() {
     in_child("files::leaks_child");
 }
 
-/// Descriptors and mappings of this process.
-fn holdings() -> (usize, usize) {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    (fs::read_dir("/proc/self/fd").unwrap().count(), maps.lines().filter(|line| line.contains("/dev/shm")).count())
-}
-
 #[test]
 #[ignore = "a part of nothing_leaks"]
 fn leaks_child() {

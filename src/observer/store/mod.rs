@@ -511,32 +511,29 @@ impl State {
         pages.map_err(Error::file("mmap", &self.sidecar_path))
     }
 
-    fn first_word(&mut self, segment: u32) -> Result<u64> {
+    /// The first words of a page, in the middle of a change or not.
+    fn first_words<const N: usize>(&mut self, segment: u32) -> Result<[u64; N]> {
         let at = page_of(segment);
-        let [first] = match self.page(segment)? {
-            Some(pages) => {
-                let Ok(first) = pages.load(at);
-                first
-            }
-            None => match FileWords(&self.sidecar).load(at) {
-                Ok(first) => first,
-                Err(_) if self.data.len().is_ok_and(|len| self.offset(segment) < len) => {
-                    return Err(Error::Damaged(segment));
-                }
-                Err(_) => return Err(Error::NoSegment { segment, count: self.count()? }),
-            },
-        };
-        Ok(first)
+        if let Some(pages) = self.page(segment)? {
+            let Ok(words) = pages.load(at);
+            return Ok(words);
+        }
+        match FileWords(&self.sidecar).load(at) {
+            Ok(words) => Ok(words),
+            Err(_) if self.data.len().is_ok_and(|len| self.offset(segment) < len) => Err(Error::Damaged(segment)),
+            Err(_) => Err(Error::NoSegment { segment, count: self.count()? }),
+        }
     }
 
     /// Whether a segment is taken, whatever else its page says.
     fn is_taken(&mut self, segment: u32) -> Result<bool> {
-        Ok(self.first_word(segment)? as u32 == TAKEN)
+        let [first] = self.first_words(segment)?;
+        Ok(first as u32 == TAKEN)
     }
 
     /// What the page of a segment says. It is decoded only after a change.
     fn record(&mut self, segment: u32) -> Result<Arc<Record>> {
-        let now = self.first_word(segment)?;
+        let [now] = self.first_words(segment)?;
         if let Some(Some(known)) = self.known.get(segment as usize)
             && known.first == now
         {
@@ -600,12 +597,14 @@ impl State {
         let mut patience = Patience::new(CHANGE);
         loop {
             let record = self.taken(segment)?;
-            let first = self.known[segment as usize].as_ref().map(|known| known.first);
-            let found = record.description.as_ref().ok_or(Error::Undescribed(segment))?;
-            self.load(segment, &found.schema)?;
+            let known = self.known[segment as usize].as_ref().map(|known| (known.first, known.form.clone()));
+            let (Some((first, Some(form))), Some(found)) = (known, &record.description) else {
+                return Err(Error::Undescribed(segment));
+            };
+            self.load(segment, &found.schema, &form)?;
             // Pairs with the fences of seqlock::write: whoever frees a segment says so before its numbers change.
             fence(Ordering::Acquire);
-            if first == Some(self.first_word(segment)?) {
+            if self.first_words(segment)? == [first] {
                 return Ok(());
             }
             if patience.is_over() {
@@ -644,7 +643,7 @@ impl State {
         }
     }
 
-    fn load(&mut self, segment: u32, schema: &Schema) -> Result<()> {
+    fn load(&mut self, segment: u32, schema: &Schema, form: &Form) -> Result<()> {
         let offset = self.offset(segment);
         self.values.clear();
         if self.options.checked {
@@ -665,10 +664,9 @@ impl State {
             let numbers = Numbers::new(&self.data, usize::try_from(len).unwrap_or(usize::MAX));
             self.numbers = Some(numbers.map_err(Error::file("mmap", &self.path))?);
         }
-        let form = self.form(schema);
         let values = &mut self.values;
         let read =
-            self.numbers.as_ref().and_then(|numbers| read_values(numbers, begin, &form, |value| values.push(value)));
+            self.numbers.as_ref().and_then(|numbers| read_values(numbers, begin, form, |value| values.push(value)));
         read.ok_or_else(|| self.cut())
     }
 
@@ -685,12 +683,10 @@ impl State {
         turn: u64,
         since_ns: i64,
     ) -> Result<Box<[u64; WORDS]>> {
-        if let Some(schema) = schema
-            && schema.size() > self.segment_size
-        {
-            return Err(Error::TooLong { schema: schema.size(), segment: self.segment_size });
-        }
         if let Some(schema) = schema {
+            if schema.size() > self.segment_size {
+                return Err(Error::TooLong { schema: schema.size(), segment: self.segment_size });
+            }
             schema.check_alignment(self.segment_size as u64)?;
         }
         let pid = if pid == 0 { std::process::id() } else { pid };
@@ -723,15 +719,7 @@ impl State {
 
     /// The number of a process that a page names, whatever else is wrong with it; `None` when there is no such process.
     fn pid(&mut self, segment: u32) -> Result<Option<u32>> {
-        let at = page_of(segment);
-        let words = match self.page(segment)? {
-            Some(pages) => {
-                let Ok(words) = pages.load(at);
-                words
-            }
-            None => FileWords(&self.sidecar).load(at).map_err(|_| Error::Damaged(segment))?,
-        };
-        let pid = Record::pid_of(words);
+        let pid = Record::pid_of(self.first_words(segment)?);
         // What cannot be found out is believed to be there.
         Ok(if matches!(ProcessId::of(pid), Ok(None)) { None } else { Some(pid) })
     }
