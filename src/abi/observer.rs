@@ -571,7 +571,8 @@ pub unsafe extern "C" fn observer_set_u64(observer: *const observer_t, index: u3
 /// `observer` is NULL or a handle.
 #[cold]
 #[inline(never)]
-unsafe fn set_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
+// "C", since nothing unwinds out of that: the caller needs no frame to catch it in.
+unsafe extern "C" fn set_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { set(observer, index, Value::Unsigned(value)) }
 }
@@ -629,7 +630,8 @@ pub unsafe extern "C" fn observer_add_u64(observer: *const observer_t, index: u3
 /// `observer` is NULL or a handle.
 #[cold]
 #[inline(never)]
-unsafe fn add_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
+// As set_unsigned.
+unsafe extern "C" fn add_unsigned(observer: *const observer_t, index: u32, value: u64) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { add(observer, index, Value::Unsigned(value)) }
 }
