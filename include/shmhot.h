@@ -9,6 +9,7 @@
 #define SHMHOT_H
 
 #include "shmhot/status.h"
+#include "shmhot/circbuf.h"
 #include "shmhot/hotpath.h"
 #include "shmhot/observer.h"
 #include "shmhot/vmclock.h"

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! abi      the C floor: converts, calls, converts back (feature `capi`)
+//! circbuf  signals in a ring of frames
 //! hotpath  a socket ring on io_uring
 //! observer utilization metrics
 //! vmclock  the hypervisor's clock, and time with a bound
@@ -16,6 +17,8 @@
 
 #[cfg(feature = "capi")]
 pub mod abi;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod circbuf;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]

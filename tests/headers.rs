@@ -35,6 +35,19 @@ Calls return int32_t: 0 and above is success or a count, -1 to -4095 is -errno, 
 this header. Each thread keeps a sentence about its last failure: shmhot_last_error().",
     },
     Header {
+        path: "include/shmhot/circbuf.h",
+        guard: "SHMHOT_CIRCBUF_H",
+        sources: &["src/abi/circbuf.rs"],
+        system_includes: &["stddef.h", "stdint.h"],
+        includes: &["status.h"],
+        rename: &[],
+        introduction: "shmhot/circbuf.h: signals in shared memory.
+
+A writer streams frames of numbers into a ring; any number of mirrors, of this process or others, read them as whole
+frames, and know what they have missed. Either end may be ezmsg-tools. docs/circbuf.md is the guide, this header the
+contract.",
+    },
+    Header {
         path: "include/shmhot/hotpath.h",
         guard: "SHMHOT_HOTPATH_H",
         sources: &["src/abi/hotpath.rs", "src/hotpath/completion.rs"],
@@ -241,9 +254,9 @@ fn only_our_names_are_declared() {
 }
 
 fn is_ours(name: &str) -> bool {
-    ["shmhot_", "SHMHOT_", "hotpath_", "HOTPATH_", "observer_", "OBSERVER_", "vmclock_", "VMCLOCK_"]
+    ["shmhot_", "circbuf_", "hotpath_", "observer_", "vmclock_"]
         .iter()
-        .any(|prefix| name.starts_with(prefix))
+        .any(|prefix| name.to_lowercase().starts_with(prefix))
 }
 
 #[test]

@@ -8,6 +8,8 @@
 #[cfg(any(not(target_os = "linux"), shmhot_absent))]
 pub mod absent;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
+pub mod circbuf;
+#[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod hotpath;
 #[cfg(all(target_os = "linux", not(shmhot_absent)))]
 pub mod observer;
@@ -334,7 +336,7 @@ mod tests {
             let mut names: Vec<_> =
                 source.split(before).skip(1).filter_map(|rest| rest.split([',', '(']).next()).collect();
             names.retain(|name| {
-                ["hotpath_", "observer_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
+                ["circbuf_", "hotpath_", "observer_", "vmclock_"].iter().any(|prefix| name.starts_with(prefix))
                     && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
             });
             names.sort_unstable();
@@ -344,7 +346,12 @@ mod tests {
         let mut answered = names(here, "\n    ");
         answered.push("hotpath_supported");
         answered.sort_unstable();
-        let systems = concat!(include_str!("hotpath.rs"), include_str!("observer.rs"), include_str!("vmclock.rs"));
+        let systems = concat!(
+            include_str!("circbuf.rs"),
+            include_str!("hotpath.rs"),
+            include_str!("observer.rs"),
+            include_str!("vmclock.rs")
+        );
         assert_eq!(answered, names(systems, "extern \"C\" fn "));
     }
 }

@@ -7,10 +7,16 @@
 //! words     the ways to reach such words, and the fences between
 //! slots     a part of a file as numbers of any size, at any offset
 //! seqlock   blocks of words that are read as one, beside a writer
+//! bytes     a file as bytes to be copied
+//! laps      the counters of a ring of such bytes
+//! bell      sleeping until another process has done something
 //! patience  a wait that has an end
 //! ```
 #![allow(unsafe_code)]
 
+mod bell;
+mod bytes;
+pub(crate) mod laps;
 mod lock;
 mod mapping;
 #[cfg(test)]
@@ -21,11 +27,13 @@ pub(crate) mod seqlock;
 mod slots;
 mod words;
 
+pub(crate) use bell::Bell;
+pub(crate) use bytes::Bytes;
 pub(crate) use lock::Lock;
 pub(crate) use mapping::{Access, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
 pub(crate) use slots::{Numbers, Place, Shape, Slots};
 #[cfg(test)]
-pub(crate) use words::{Fence, WriteWords};
-pub(crate) use words::{Plain, ReadWords};
+pub(crate) use words::Fence;
+pub(crate) use words::{Plain, ReadWords, WriteWords};

@@ -44,6 +44,12 @@ impl WriteWords for Model {
             fence(Ordering::Release);
         }
     }
+
+    fn order(&self, name: Fence) {
+        if self.without != Some(name) {
+            fence(Ordering::SeqCst);
+        }
+    }
 }
 
 /// Every word of update `n` is `n`, and its sequence is `2 n`.

@@ -70,6 +70,12 @@ pub(crate) fn try_read<const N: usize, M: ReadWords, T>(
 /// Returns the new sequence number.
 #[inline]
 pub(crate) fn write<M: WriteWords>(memory: &M, at: usize, words: &[u64]) -> u32 {
+    write_with(memory, at, words, || ())
+}
+
+/// The same, together with what else readers are to see as one: they look at that in between, too.
+#[inline]
+pub(crate) fn write_with<M: WriteWords>(memory: &M, at: usize, words: &[u64], between: impl FnOnce()) -> u32 {
     let Ok([first]) = memory.load(at);
     let odd = sequence(first) | 1; // it is odd already if the last writer has died in an update
     let even = odd.wrapping_add(1);
@@ -78,6 +84,7 @@ pub(crate) fn write<M: WriteWords>(memory: &M, at: usize, words: &[u64]) -> u32 
     for (i, &word) in words.iter().enumerate().skip(1) {
         memory.store(at + i, word);
     }
+    between();
     memory.release(Fence::WriteEnd); // pairs with ReadBegin
     memory.store(at, with_sequence(words[0], even));
     even

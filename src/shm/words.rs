@@ -4,7 +4,7 @@
 //! system calls, in a model checker, and under a test that stops it between two stores.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Words that can be read. Loads are relaxed: what orders them is said by fences.
 pub(crate) trait ReadWords {
@@ -25,6 +25,10 @@ pub(crate) trait WriteWords: ReadWords<Error = Infallible> {
 
     /// What is stored after is not seen before what was stored before. The `name` is for the model.
     fn release(&self, name: Fence);
+
+    /// Of two threads that each store, call this, and load what the other stores, one sees the other's. The `name` is
+    /// for the model.
+    fn order(&self, name: Fence);
 }
 
 /// The fences of the protocols, by name.
@@ -38,6 +42,18 @@ pub(crate) enum Fence {
     ReadBegin,
     /// Seqlock: the reader, before it looks at the sequence again. Partner: `WriteBegin`.
     ReadEnd,
+    /// Ring: the writer, between its claim and the frames. Partner: `Copied`.
+    Claim,
+    /// Ring: the writer, between the frames and their publication. Partner: `Committed`.
+    Commit,
+    /// Ring: the reader, after it has seen what is committed. Partner: `Commit`.
+    Committed,
+    /// Ring: the reader, between its copy and a look at what is claimed. Partner: `Claim`.
+    Copied,
+    /// Bell: who rings, between the event and a look for sleepers. Partner: `Sleep`.
+    Ring,
+    /// Bell: who is about to sleep, between saying so and a look for events. Partner: `Ring`.
+    Sleep,
 }
 
 /// Words of this process's address space.
@@ -59,6 +75,14 @@ impl Words {
     pub(crate) unsafe fn new(first: *const u64, len: usize) -> Self {
         debug_assert!(first.cast::<AtomicU64>().is_aligned());
         Self { first: first.cast(), len }
+    }
+
+    /// The lower half of a word.
+    #[inline]
+    pub(super) fn lower_half(&self, at: usize) -> &AtomicU32 {
+        let word = self.word(at).as_ptr().cast::<AtomicU32>();
+        // SAFETY: within the word. Both halves are accessed together too, which the hardware does not mind.
+        unsafe { &*word.add(if cfg!(target_endian = "big") { 1 } else { 0 }) }
     }
 
     /// How many there are.
@@ -102,6 +126,11 @@ impl WriteWords for Words {
     #[inline]
     fn release(&self, _: Fence) {
         fence(Ordering::Release);
+    }
+
+    #[inline]
+    fn order(&self, _: Fence) {
+        fence(Ordering::SeqCst);
     }
 }
 

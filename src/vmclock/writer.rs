@@ -155,6 +155,10 @@ mod tests {
         fn release(&self, name: Fence) {
             self.mapping.release(name);
         }
+
+        fn order(&self, name: Fence) {
+            self.mapping.order(name);
+        }
     }
 
     #[allow(unsafe_code)]

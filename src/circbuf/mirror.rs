@@ -1,0 +1,916 @@
+//! The reading end of a stream.
+
+use std::io::ErrorKind;
+use std::mem::MaybeUninit;
+use std::path::PathBuf;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Result};
+use super::extension::{Block, Extension, MAX_COUNT, Stage};
+use super::format::Format;
+use super::header::{Epoch, Header, Layout, NO_GENERATION, Snapshot};
+use super::info::{Info, State};
+use super::metadata::Metadata;
+use super::names::Names;
+use super::ring::{Part, Ring};
+use super::turn;
+use crate::shm::{Access, Patience, Segment};
+use crate::sys::ProcessId;
+
+/// How a mirror begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MirrorOptions {
+    /// With the frames that are written from now on. Otherwise with the oldest that is there.
+    pub from_now: bool,
+}
+
+/// A reader of a stream, which need not be there yet, and may be made anew at any time. Threads take turns.
+#[derive(Debug)]
+pub struct Mirror {
+    names: Names,
+    state: Mutex<Reader>,
+}
+
+/// Which frames were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Number of the first.
+    pub first: u64,
+    /// How many.
+    pub count: usize,
+    /// How many before the first were lost, unless they were told before.
+    pub lost: u64,
+    /// Which ring they are of: each that a mirror reads has another number.
+    pub ring: u64,
+}
+
+/// Frames in the ring, which may be overwritten at any moment: [`Mirror::is_intact`] tells, afterwards.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Which they are.
+    pub span: Span,
+    /// Index of the first.
+    pub index: usize,
+    /// Frames from there to the end of the ring at most, then those from its begin.
+    pub counts: [usize; 2],
+    /// The memory.
+    pub memory: Arc<Ring>,
+}
+
+/// What a wait has ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// So many frames can be read.
+    Frames(u64),
+    /// There is a format to be asked for.
+    Format,
+    /// Nothing: the writer lives, or is one that does not tell.
+    Nothing,
+    /// Nothing, and the writer has died. A next one may come.
+    Dead,
+    /// Nothing, and the writer has ended in order. A next one may come.
+    Ended,
+    /// There is no stream of this name yet.
+    Absent,
+}
+
+/// What [`Mirror::poll`] finds.
+#[derive(Debug)]
+pub enum Wait {
+    /// Something to do.
+    Over(Awaited),
+    /// Nothing yet: to be slept on, for a limited time.
+    Sleep(Sleep),
+}
+
+/// What ends when something may have happened.
+#[derive(Debug)]
+pub struct Sleep {
+    link: Option<Arc<Link>>,
+    /// What the bell counts, if there is one to sleep by.
+    count: Option<u32>,
+    limit: Duration,
+}
+
+/// How long a header may look damaged: the peer's are seen while they are made.
+const GRACE: Duration = Duration::from_millis(50);
+/// How often to look whether the stream's name has come to mean something else, and its writer has died.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often to look for what is not there yet.
+const LOOK_FOR: Duration = Duration::from_millis(5);
+/// How often to look at the indices of a writer that rings no bell, at first and at last.
+const NAPS: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
+/// How long a change of the format may take to be seen whole.
+const CHANGE: Duration = Duration::from_millis(1);
+/// Copies that are overwritten before a read gives up.
+const ATTEMPTS: usize = 16;
+/// Bytes of metadata, at most.
+const MAX_METADATA: u32 = 64 << 20;
+
+#[derive(Debug, Default)]
+struct Reader {
+    options: MirrorOptions,
+    link: Option<Arc<Link>>,
+    /// What the link said when it was read last.
+    seen: Option<Seen>,
+    attached: Option<Attached>,
+    /// The ring before that, and the first frame of it that is whole for ever.
+    previous: Option<(u64, u64)>,
+    /// Rings that there have been.
+    rings: u64,
+    /// Number of the frame to be read next.
+    position: u64,
+    /// Frames that were lost, in all, and those not yet told.
+    lost: u64,
+    untold: u64,
+    /// Whether nothing has been read of the ring yet, so that what was overwritten is not missed.
+    is_fresh: bool,
+    /// Whether the caller has yet to ask for the format.
+    is_new: bool,
+    /// Whether the name means this stream no more.
+    is_gone: bool,
+    /// Whether the writer had died when that was looked at.
+    is_dead: bool,
+    /// Whether the end of the writer was told.
+    is_told: bool,
+    looked: Option<Instant>,
+    damaged_since: Option<Instant>,
+    nap: Duration,
+}
+
+/// A header that is mapped.
+#[derive(Debug)]
+struct Link {
+    path: PathBuf,
+    segment: Segment,
+    header: Header,
+    layout: Layout,
+    extension: Option<Extension>,
+}
+
+/// What has changed when it is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Ours(u32),
+    Foreign(Epoch),
+}
+
+#[derive(Debug)]
+struct Seen {
+    mark: Mark,
+    block: Option<Block>,
+    header: Snapshot,
+}
+
+/// A ring that is mapped.
+#[derive(Debug)]
+struct Attached {
+    id: u64,
+    format: Format,
+    ring: Arc<Ring>,
+    generation: u32,
+    /// Number of its first frame.
+    first: u64,
+    /// Of a ring that was replaced: frames that were committed and claimed when it was.
+    end: Option<(u64, u64)>,
+    /// How far a foreign writer had come.
+    total: u64,
+}
+
+impl Link {
+    /// The header that has the name, if one has. `Malformed` may be one that is being made.
+    fn open(path: PathBuf) -> Result<Option<Self>> {
+        let segment = match Segment::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(Error::file("open", &path))?,
+        };
+        let layout = Header::layout(&segment, &path)?;
+        let header = Header::map(&segment, layout, Access::Read, &path)?;
+        let extension = Extension::find(&segment, &path)?;
+        Ok(Some(Self { path, segment, header, layout, extension }))
+    }
+
+    #[inline]
+    fn mark(&self) -> Mark {
+        match &self.extension {
+            Some(extension) => Mark::Ours(extension.sequence()),
+            None => Mark::Foreign(self.header.epoch()),
+        }
+    }
+
+    /// All that it says, as of one moment. `None` in a change that takes too long.
+    fn read(&self) -> Result<Option<Seen>> {
+        let mut patience = Patience::new(CHANGE);
+        loop {
+            let seen = match &self.extension {
+                Some(extension) => extension
+                    .try_read(&self.path, || self.header.snapshot())?
+                    .map(|(block, sequence, header)| Seen { mark: Mark::Ours(sequence), block: Some(block), header }),
+                None => {
+                    // The peer has nothing to tell a change by: twice the same is the best there is.
+                    let (header, again) = (self.header.snapshot(), self.header.snapshot());
+                    (header == again).then(|| Seen { mark: Mark::Foreign(header.epoch), block: None, header })
+                }
+            };
+            if seen.is_some() || patience.is_over() {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// The process that writes, if it says so. In a change that does not end, too.
+    fn writer(&self) -> Option<ProcessId> {
+        Some(self.extension.as_ref()?.read_remains(&self.path).ok()?.writer)
+    }
+
+    /// How many frames a foreign writer has written, which has no counter: its index and its wraps are not stored at once.
+    fn total(&self, frames: u64, before: u64) -> Result<u64> {
+        fence(Ordering::Acquire); // nothing of a copy is newer than this
+        let progress = self.header.progress();
+        let total = progress.wraps.checked_mul(frames).and_then(|laps| laps.checked_add(progress.index));
+        match total.filter(|&total| total <= MAX_COUNT && progress.index <= frames) {
+            // It has gone past the end, and not yet counted that.
+            Some(total) if total < before && total + frames >= before => Ok(total + frames),
+            Some(total) => Ok(total),
+            None => {
+                let why = format!("index {} and {} wraps of a ring of {frames}", progress.index, progress.wraps);
+                Err(Error::malformed(&self.path, why))
+            }
+        }
+    }
+}
+
+impl Mirror {
+    /// Makes a mirror. The stream is looked for when it is read.
+    ///
+    /// [`Error::Name`].
+    pub fn open(name: &str, options: MirrorOptions) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Error::Name);
+        }
+        Ok(Self { names: Names::new(name), state: Mutex::new(Reader { options, ..Reader::default() }) })
+    }
+
+    /// What the frames are. Frames of a format that the caller does not know are not read, so this begins it all.
+    ///
+    /// [`Error::Absent`], [`Error::NoFormat`]; [`Error::Malformed`], [`Error::File`].
+    pub fn format(&self) -> Result<(Format, Layout)> {
+        let mut reader = self.turn()?;
+        reader.refresh(&self.names)?;
+        let name = || self.names.stream().to_owned();
+        let Some(layout) = reader.link.as_ref().map(|link| link.layout) else { return Err(Error::Absent(name())) };
+        let attached = reader.attached.as_ref().ok_or_else(|| Error::NoFormat(name()))?;
+        let format = attached.format.clone();
+        reader.is_new = false;
+        Ok((format, layout))
+    }
+
+    /// Copies the frames that come next, as many as there are and find room, and their timestamps if there is room for
+    /// these: what is copied is whole, and no frame comes twice.
+    ///
+    /// Where the layout has no timestamps they are counted from the begin of the ring by the rate; NaN without one.
+    ///
+    /// [`Error::NewFormat`] until the caller has asked for the format; [`Error::Length`] when there is no room for a
+    /// frame; [`Error::Malformed`], [`Error::File`].
+    pub fn read(
+        &self,
+        frames: &mut [MaybeUninit<u8>],
+        timestamps: Option<&mut [MaybeUninit<f64>]>,
+        limit: usize,
+    ) -> Result<Span> {
+        let mut reader = self.turn()?;
+        reader.read(&self.names, None, frames, timestamps, limit)
+    }
+
+    /// Copies frames by their time: those of `from` and later, before `to`. What is read next stays as it is.
+    ///
+    /// Timestamps must ascend for that. As [`Mirror::read`]; [`Error::Timeless`].
+    pub fn read_time(
+        &self,
+        from: f64,
+        to: f64,
+        frames: &mut [MaybeUninit<u8>],
+        timestamps: Option<&mut [MaybeUninit<f64>]>,
+        limit: usize,
+    ) -> Result<Span> {
+        let mut reader = self.turn()?;
+        reader.read(&self.names, Some((from, to)), frames, timestamps, limit)
+    }
+
+    /// The frames that come next, `limit` at most, where they are: without a copy, and without a promise.
+    ///
+    /// As [`Mirror::read`].
+    pub fn view(&self, limit: usize) -> Result<View> {
+        let mut reader = self.turn()?;
+        reader.view(&self.names, limit)
+    }
+
+    /// Whether the frames of a view are still what they were when it was made: asked after they were used.
+    ///
+    /// What a foreign writer is about to overwrite it does not say: then only what it has overwritten is known.
+    pub fn is_intact(&self, span: &Span) -> Result<bool> {
+        let reader = self.turn()?;
+        reader.is_intact(span)
+    }
+
+    /// Goes to the frame of this number, or to the nearest that is there.
+    ///
+    /// As [`Mirror::read`].
+    pub fn seek(&self, number: u64) -> Result<()> {
+        let mut reader = self.turn()?;
+        reader.refresh(&self.names)?;
+        if let Some((oldest, newest)) = reader.window()? {
+            reader.position = number.clamp(oldest, newest);
+            reader.is_fresh = true; // what lies before it is not missed
+        }
+        Ok(())
+    }
+
+    /// Waits until there are at least so many frames, 1 or more, or something else is to be said.
+    ///
+    /// That its writer has ended or died is said at once by the first wait, and by later ones when their time is over:
+    /// they wait for the next writer.
+    ///
+    /// As [`Mirror::read`].
+    pub fn wait(&self, frames: u64, timeout: Option<Duration>) -> Result<Awaited> {
+        let begin = Instant::now();
+        loop {
+            match self.poll(frames)? {
+                Wait::Over(awaited) => return Ok(awaited),
+                Wait::Sleep(sleep) => {
+                    let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
+                    if left.is_zero() {
+                        return self.verdict();
+                    }
+                    sleep.sleep(left);
+                }
+            }
+        }
+    }
+
+    /// What a wait begins with, for loops of the caller's own. Between two of these, one sleeps.
+    ///
+    /// As [`Mirror::read`].
+    pub fn poll(&self, frames: u64) -> Result<Wait> {
+        let mut reader = self.turn()?;
+        reader.poll(&self.names, frames.max(1))
+    }
+
+    /// What there is to say when there is nothing to be read.
+    fn verdict(&self) -> Result<Awaited> {
+        Ok(match self.turn()?.state() {
+            State::Absent => Awaited::Absent,
+            State::Dead => Awaited::Dead,
+            State::Ended => Awaited::Ended,
+            State::Unconfigured | State::Alive | State::Unknown => Awaited::Nothing,
+        })
+    }
+
+    /// The static metadata.
+    ///
+    /// [`Error::NoMetadata`]; [`Error::Metadata`] when it cannot be read; [`Error::File`].
+    pub fn metadata(&self) -> Result<Metadata> {
+        let mut reader = self.turn()?;
+        // Another generation may replace the one that is named while it is being opened.
+        for _ in 0..ATTEMPTS {
+            reader.refresh(&self.names)?;
+            let Some(header) = reader.seen.as_ref().map(|seen| &seen.header) else { break };
+            let (generation, len) = (header.epoch.metadata, header.metadata_len);
+            if generation == 0 {
+                break;
+            }
+            let path = self.names.metadata(generation);
+            if len > MAX_METADATA {
+                return Err(Error::malformed(
+                    &path,
+                    format!("metadata of {len} bytes: at most {MAX_METADATA} are read"),
+                ));
+            }
+            let mut pickle = vec![0; len as usize];
+            let segment = match Segment::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    reader.seen = None;
+                    continue;
+                }
+                opened => opened.map_err(Error::file("open", &path))?,
+            };
+            segment.read(0, &mut pickle).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => Error::malformed(&path, format!("shorter than {len} bytes")),
+                _ => Error::file("read", &path)(error),
+            })?;
+            return Ok(Metadata::from_pickle(&pickle)?);
+        }
+        Err(Error::NoMetadata)
+    }
+
+    /// The memory of the ring that is read now, which stays mapped for as long as it is held.
+    ///
+    /// [`Error::NoFormat`].
+    pub fn ring(&self) -> Result<Arc<Ring>> {
+        let mut reader = self.turn()?;
+        reader.refresh(&self.names)?;
+        let attached = reader.attached.as_ref().ok_or_else(|| Error::NoFormat(self.names.stream().to_owned()))?;
+        Ok(attached.ring.clone())
+    }
+
+    /// What there is to know of the stream.
+    ///
+    /// As [`Mirror::read`].
+    pub fn info(&self) -> Result<Info> {
+        let mut reader = self.turn()?;
+        reader.refresh(&self.names)?;
+        reader.look(&self.names, Duration::ZERO)?;
+        let mut info = Info { state: reader.state(), position: reader.position, lost: reader.lost, ..Info::default() };
+        let Some(link) = &reader.link else { return Ok(info) };
+        info.layout = Some(link.layout);
+        info.generation = NO_GENERATION;
+        if let Some(seen) = &reader.seen {
+            info.metadata_generation = seen.header.epoch.metadata;
+            info.generation = seen.header.epoch.generation;
+            info.pid = seen.block.map(|block| block.writer.pid);
+        }
+        if let Some(extension) = &link.extension {
+            info.is_ours = true;
+            info.last_write_ns = extension.last_write_ns();
+        }
+        if let Some((oldest, newest)) = reader.window()? {
+            (info.oldest, info.written) = (oldest, newest);
+            info.begin = reader.attached.as_ref().map_or(0, |attached| attached.first);
+        }
+        Ok(info)
+    }
+
+    fn turn(&self) -> Result<MutexGuard<'_, Reader>> {
+        turn(&self.state)
+    }
+}
+
+impl Reader {
+    /// Has what is attached be what the header says.
+    #[inline]
+    fn refresh(&mut self, names: &Names) -> Result<()> {
+        if self.link.is_none() {
+            self.look(names, LOOK_FOR)?;
+        }
+        let Some(link) = &self.link else { return Ok(()) };
+        let is_current = self.seen.as_ref().is_some_and(|seen| seen.mark == link.mark());
+        let is_last = self.attached.as_ref().is_some_and(|attached| attached.end.is_none());
+        if is_current && is_last { Ok(()) } else { self.follow(names) }
+    }
+
+    /// Reads the header anew, and attaches the ring that it names: when the one before is read to its end.
+    #[cold]
+    fn follow(&mut self, names: &Names) -> Result<()> {
+        let Some(link) = self.link.clone() else { return Ok(()) };
+        // In a change that does not end, what is attached can still be read.
+        let Some(seen) = link.read()? else { return Ok(()) };
+        let block = seen.block;
+        let writer = |seen: &Seen| seen.block.map(|block| block.writer);
+        if self.seen.as_ref().and_then(writer) != writer(&seen) {
+            (self.is_told, self.is_dead) = (false, false);
+        }
+        let generation = block.map_or(seen.header.epoch.generation, |block| block.generation);
+        let has_ring = match block {
+            Some(block) => block.generation != NO_GENERATION && block.stage != Stage::Unconfigured,
+            None => true,
+        } && seen.header.epoch.valid;
+        if let Some(attached) = &mut self.attached
+            && attached.end.is_none()
+            && has_ring
+            && (attached.generation, Some(attached.first))
+                != (generation, block.map_or(Some(0), |block| Some(block.first)))
+        {
+            attached.end = Some(match block {
+                Some(block) if generation == next_generation(attached.generation) => (block.previous_end, block.first),
+                // More than one format was missed, or the writer does not tell: what is left is not known.
+                _ => (self.position, u64::MAX),
+            });
+        }
+        let is_due = match &self.attached {
+            Some(Attached { end: Some((committed, _)), .. }) => self.position >= *committed,
+            Some(_) => false,
+            None => true,
+        };
+        let attach = (is_due && has_ring).then(|| (seen.header.clone(), block));
+        self.seen = Some(seen);
+        match attach {
+            Some((header, block)) => self.attach(names, &link, &header, block),
+            None => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, names: &Names, link: &Link, header: &Snapshot, block: Option<Block>) -> Result<()> {
+        let format = header.format(&link.path)?;
+        let path = names.ring(header.epoch.generation);
+        let segment = match Segment::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.seen = None; // it has been replaced, or removed, since its name was read
+                return Ok(());
+            }
+            opened => opened.map_err(Error::file("open", &path))?,
+        };
+        let mut ring = Ring::map(&segment, &format, link.layout, Access::Read, &path)?;
+        let first = block.map_or(0, |block| block.first);
+        let is_next = match self.attached.take() {
+            Some(Attached { id, end: Some((committed, claimed)), ring, .. }) if block.is_some() => {
+                self.previous = (claimed < u64::MAX).then(|| (id, claimed.saturating_sub(ring.frames() as u64)));
+                // Beyond the end lies what was never committed, and so is not missed; unless the end is not known.
+                let missed = if claimed == u64::MAX { first.saturating_sub(committed) } else { 0 };
+                self.miss(missed);
+                true
+            }
+            _ => {
+                self.previous = None;
+                false
+            }
+        };
+        self.rings += 1;
+        ring.set_id(self.rings);
+        self.attached = Some(Attached {
+            id: self.rings,
+            format,
+            ring: Arc::new(ring),
+            generation: header.epoch.generation,
+            first,
+            end: None,
+            total: 0,
+        });
+        self.is_new = true;
+        self.is_told = false;
+        let (oldest, newest) = self.window()?.unwrap_or_default();
+        self.position = match self.options.from_now {
+            true if !is_next => newest,
+            _ => oldest.max(first),
+        };
+        // A reader that was there before misses what is gone already.
+        if is_next {
+            self.miss(self.position - first);
+        } else {
+            self.is_fresh = true;
+        }
+        Ok(())
+    }
+
+    /// Numbers of the oldest frame that is whole and of the one after the newest.
+    fn window(&mut self) -> Result<Option<(u64, u64)>> {
+        let (Some(link), Some(attached)) = (&self.link, &mut self.attached) else { return Ok(None) };
+        let frames = attached.ring.frames() as u64;
+        let (committed, claimed) = match (&link.extension, attached.end) {
+            (_, Some((committed, claimed))) if claimed < u64::MAX => (committed, claimed),
+            (Some(extension), None) => {
+                // In this order, so that the claim is the newer one.
+                let committed = extension.committed();
+                (committed, extension.claimed())
+            }
+            (None, None) if !link.header.epoch().valid => return Ok(Some((self.position, self.position))),
+            (None, None) => {
+                attached.total = link.total(frames, attached.total)?;
+                (attached.total, attached.total)
+            }
+            _ => return Ok(Some((self.position, self.position))),
+        };
+        if claimed > MAX_COUNT || committed > claimed {
+            let why = format!("{committed} frames committed of {claimed} that were claimed");
+            return Err(Error::malformed(&link.path, why));
+        }
+        let newest = committed.max(attached.first);
+        Ok(Some((claimed.saturating_sub(frames).clamp(attached.first, newest), newest)))
+    }
+
+    /// The first frame that is whole, after a copy.
+    fn oldest_after(&self) -> Result<u64> {
+        let (Some(link), Some(attached)) = (&self.link, &self.attached) else { return Ok(u64::MAX) };
+        let claimed = match (attached.end, &link.extension) {
+            (Some((_, claimed)), _) => claimed,
+            (None, Some(extension)) => extension.claimed(),
+            (None, None) => link.total(attached.ring.frames() as u64, attached.total)?,
+        };
+        Ok(claimed.saturating_sub(attached.ring.frames() as u64))
+    }
+
+    fn miss(&mut self, frames: u64) {
+        if !self.is_fresh {
+            self.lost += frames;
+            self.untold += frames;
+        }
+    }
+
+    /// Goes on to the oldest frame that is whole; the range of what can be read from there.
+    fn next(&mut self) -> Result<Option<(u64, u64)>> {
+        let Some((oldest, newest)) = self.window()? else { return Ok(None) };
+        if self.position < oldest {
+            self.miss(oldest - self.position);
+            self.position = oldest;
+        }
+        if self.position > newest {
+            // Only a foreign writer's numbers go back, when it begins anew.
+            self.position = newest;
+        }
+        Ok(Some((self.position, newest)))
+    }
+
+    /// Copies what comes next, or what lies between two times.
+    fn read(
+        &mut self,
+        names: &Names,
+        times: Option<(f64, f64)>,
+        frames: &mut [MaybeUninit<u8>],
+        mut timestamps: Option<&mut [MaybeUninit<f64>]>,
+        limit: usize,
+    ) -> Result<Span> {
+        for _ in 0..ATTEMPTS {
+            let mark = self.mark();
+            self.refresh(names)?;
+            let range = match times {
+                None => self.next()?,
+                Some((from, to)) => self.range(from, to)?,
+            };
+            let (Some((first, end)), Some(attached)) = (range, &self.attached) else { return Ok(Span::default()) };
+            if self.is_new {
+                return Err(Error::NewFormat);
+            }
+            let (ring, frame_size) = (attached.ring.clone(), attached.ring.frame_size());
+            if frames.len() < frame_size {
+                return Err(Error::Length { bytes: frames.len(), frame_size, timestamps: None });
+            }
+            let room = (frames.len() / frame_size).min(timestamps.as_ref().map_or(usize::MAX, |times| times.len()));
+            let count = room.min(limit).min(usize::try_from(end - first).unwrap_or(usize::MAX));
+            if count == 0 {
+                self.look(names, LOOK)?;
+                return Ok(self.told(Span { first, count, lost: 0, ring: self.attached_id() }));
+            }
+            let mut done = 0;
+            for part in ring.parts(attached.index(first), count) {
+                ring.read(part, &mut frames[done * frame_size..]);
+                if let Some(times) = timestamps.as_deref_mut() {
+                    attached.timestamps(part, first + done as u64, &mut times[done..]);
+                }
+                done += part.count;
+            }
+            let oldest = self.oldest_after()?;
+            if self.mark() != mark {
+                continue; // the counters may be those of another ring
+            }
+            let torn = oldest.saturating_sub(first).min(count as u64) as usize;
+            if torn > 0 {
+                frames.copy_within(torn * frame_size..count * frame_size, 0);
+                if let Some(times) = timestamps.as_deref_mut() {
+                    times.copy_within(torn..count, 0);
+                }
+            }
+            let (first, count) = (first + torn as u64, count - torn);
+            if times.is_none() {
+                self.miss(first - self.position);
+                self.position = first;
+            }
+            if count > 0 {
+                let span = Span { first, count, lost: 0, ring: self.attached_id() };
+                if times.is_some() {
+                    return Ok(span);
+                }
+                self.position = first + count as u64;
+                self.is_fresh = false;
+                return Ok(self.told(span));
+            }
+        }
+        // The writer laps every copy.
+        Ok(self.told(Span { first: self.position, count: 0, lost: 0, ring: self.attached_id() }))
+    }
+
+    fn view(&mut self, names: &Names, limit: usize) -> Result<View> {
+        for _ in 0..ATTEMPTS {
+            let mark = self.mark();
+            self.refresh(names)?;
+            let (Some((first, end)), Some(attached)) = (self.next()?, &self.attached) else { break };
+            if self.is_new {
+                return Err(Error::NewFormat);
+            }
+            if self.mark() != mark {
+                continue;
+            }
+            let count = limit.min(usize::try_from(end - first).unwrap_or(usize::MAX));
+            let (memory, index) = (attached.ring.clone(), attached.index(first));
+            let counts = memory.parts(index, count).map(|part| part.count);
+            let span = Span { first, count, lost: 0, ring: attached.id };
+            if count == 0 {
+                self.look(names, LOOK)?;
+            } else {
+                self.position = first + count as u64;
+                self.is_fresh = false;
+            }
+            return Ok(View { span: self.told(span), index, counts, memory });
+        }
+        Err(Error::NoFormat(names.stream().to_owned()))
+    }
+
+    fn is_intact(&self, span: &Span) -> Result<bool> {
+        match (&self.attached, self.previous) {
+            (Some(attached), _) if attached.id == span.ring => {
+                // Of a ring that has just been replaced our counters say too much, which is the safe side; foreign ones
+                // say nothing.
+                let oldest = self.oldest_after()?;
+                let is_known = match self.mark() {
+                    Some(Mark::Ours(_)) => true,
+                    mark => self.seen.as_ref().map(|seen| seen.mark) == mark,
+                };
+                Ok(span.first >= oldest && is_known)
+            }
+            (_, Some((id, oldest))) if id == span.ring => Ok(span.first >= oldest),
+            _ => Ok(false),
+        }
+    }
+
+    #[inline]
+    fn mark(&self) -> Option<Mark> {
+        self.link.as_ref().map(|link| link.mark())
+    }
+
+    /// Adds what was lost and not told.
+    fn told(&mut self, span: Span) -> Span {
+        Span { lost: std::mem::take(&mut self.untold), ..span }
+    }
+
+    fn attached_id(&self) -> u64 {
+        self.attached.as_ref().map_or(0, |attached| attached.id)
+    }
+
+    /// The frames of a range of time.
+    fn range(&mut self, from: f64, to: f64) -> Result<Option<(u64, u64)>> {
+        let Some((oldest, newest)) = self.window()? else { return Ok(None) };
+        let Some(attached) = &self.attached else { return Ok(None) };
+        if !attached.ring.has_timestamps() && attached.format.rate == 0.0 {
+            return Err(Error::Timeless);
+        }
+        // The first frame of which the time is not before `time`.
+        let find = |time: f64| {
+            let (mut low, mut high) = (oldest, newest);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if attached.timestamp(middle) < time { low = middle + 1 } else { high = middle }
+            }
+            low
+        };
+        let begin = find(from);
+        Ok(Some((begin, find(to).max(begin))))
+    }
+
+    fn poll(&mut self, names: &Names, frames: u64) -> Result<Wait> {
+        if let Some(awaited) = self.find(names, frames)? {
+            self.nap = NAPS[0];
+            return Ok(Wait::Over(awaited));
+        }
+        let bell = self.link.as_ref().and_then(|link| link.extension.as_ref()).and_then(Extension::announce);
+        // What happened before the announcement is seen now, what happens after it ends the sleep.
+        if bell.is_some()
+            && let Some(awaited) = self.find(names, frames)?
+        {
+            return Ok(Wait::Over(awaited));
+        }
+        self.look(names, LOOK)?;
+        if let Some(awaited) = self.find(names, frames)? {
+            return Ok(Wait::Over(awaited));
+        }
+        let ended = match self.state() {
+            State::Dead => Some(Awaited::Dead),
+            State::Ended => Some(Awaited::Ended),
+            _ => None,
+        };
+        if let Some(ended) = ended
+            && !std::mem::replace(&mut self.is_told, true)
+        {
+            return Ok(Wait::Over(ended));
+        }
+        let limit = match bell {
+            Some(_) if ended.is_none() => LOOK,
+            _ if self.link.is_none() || ended.is_some() => LOOK_FOR,
+            _ => {
+                let nap = self.nap.max(NAPS[0]);
+                self.nap = (nap * 2).min(NAPS[1]);
+                nap
+            }
+        };
+        let link = self.link.clone().filter(|_| bell.is_some());
+        Ok(Wait::Sleep(Sleep { link, count: bell, limit }))
+    }
+
+    fn find(&mut self, names: &Names, frames: u64) -> Result<Option<Awaited>> {
+        self.refresh(names)?;
+        if self.is_new && self.attached.is_some() {
+            return Ok(Some(Awaited::Format));
+        }
+        let Some((oldest, newest)) = self.window()? else { return Ok(None) };
+        let there = newest.saturating_sub(self.position.max(oldest));
+        // The rest of a ring that was replaced is all that comes of it; more than a ring holds never come.
+        let attached = self.attached.as_ref();
+        let wanted = match attached {
+            Some(Attached { end: Some(_), .. }) => 1,
+            Some(attached) => frames.min(attached.ring.frames() as u64),
+            None => frames,
+        };
+        Ok((there >= wanted).then_some(Awaited::Frames(there)))
+    }
+
+    /// Looks whether the name means another stream now, unless that was done just before.
+    #[cold]
+    fn look(&mut self, names: &Names, interval: Duration) -> Result<()> {
+        let now = Instant::now();
+        if self.looked.is_some_and(|looked| now - looked < interval) {
+            return Ok(());
+        }
+        self.looked = Some(now);
+        let path = names.header();
+        if let Some(link) = &self.link {
+            match link.segment.is_at(&path) {
+                Ok(is_there) => self.is_gone = !is_there,
+                Err(error) => return Err(Error::file("stat", &path)(error)),
+            }
+            self.is_dead = link.writer().is_some_and(|writer| writer.is_dead());
+            // What is left of the old one comes first.
+            if !self.is_gone || self.window()?.is_some_and(|(_, newest)| self.position < newest) {
+                return Ok(());
+            }
+        }
+        match Link::open(path) {
+            Ok(None) => {
+                self.damaged_since = None;
+                Ok(())
+            }
+            Ok(Some(link)) => {
+                let Reader { options, rings, lost, untold, looked, .. } = *self;
+                let link = Some(Arc::new(link));
+                *self = Self { options, rings, lost, untold, looked, link, ..Self::default() };
+                self.follow(names)
+            }
+            Err(error @ Error::Malformed { .. }) => {
+                if now - *self.damaged_since.get_or_insert(now) < GRACE {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn state(&self) -> State {
+        let Some(link) = &self.link else { return State::Absent };
+        let stage = self.seen.as_ref().and_then(|seen| seen.block).map(|block| block.stage);
+        match stage {
+            Some(Stage::Ended) => State::Ended,
+            _ if self.is_dead => State::Dead,
+            Some(Stage::Live) => State::Alive,
+            None if link.extension.is_none() && self.is_gone => State::Ended,
+            None if link.extension.is_none() && self.attached.is_some() => State::Unknown,
+            Some(Stage::Unconfigured) | None => State::Unconfigured,
+        }
+    }
+}
+
+impl Attached {
+    #[inline]
+    fn index(&self, number: u64) -> usize {
+        ((number - self.first) % self.ring.frames() as u64) as usize
+    }
+
+    fn timestamp(&self, number: u64) -> f64 {
+        if self.ring.has_timestamps() {
+            self.ring.timestamp(self.index(number))
+        } else if self.format.rate > 0.0 {
+            (number - self.first) as f64 / self.format.rate
+        } else {
+            f64::NAN
+        }
+    }
+
+    fn timestamps(&self, part: Part, number: u64, to: &mut [MaybeUninit<f64>]) {
+        if self.ring.has_timestamps() {
+            self.ring.read_timestamps(part, to);
+        } else {
+            for (i, time) in to[..part.count].iter_mut().enumerate() {
+                time.write(self.timestamp(number + i as u64));
+            }
+        }
+    }
+}
+
+impl Sleep {
+    /// Sleeps until something may have happened, no longer than `limit`.
+    pub fn sleep(&self, limit: Duration) {
+        let limit = self.limit.min(limit);
+        match (&self.link, self.count) {
+            (Some(link), Some(count)) if link.extension.is_some() => {
+                link.extension.as_ref().expect("a bell is of an extension").sleep(count, limit);
+            }
+            _ => std::thread::sleep(limit),
+        }
+    }
+}
+
+fn next_generation(generation: u32) -> u32 {
+    match generation.wrapping_add(1) {
+        NO_GENERATION => 0,
+        next => next,
+    }
+}

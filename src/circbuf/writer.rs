@@ -1,0 +1,579 @@
+//! The writing end of a stream.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::error::{Error, Result};
+use super::extension::{Block, Extension, FILE_LEN, MAX_COUNT, Stage};
+use super::format::{Format, cut_key};
+use super::header::{Header, Layout, NO_GENERATION, Progress};
+use super::info::{Info, State};
+use super::metadata::Metadata;
+use super::names::Names;
+use super::ring::{Part, Ring, Source};
+use super::turn;
+use crate::shm::{Access, Lock, Segment};
+use crate::sys::{ProcessEpoch, ProcessId};
+
+/// How a stream is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Its layout.
+    pub layout: Layout,
+    /// Permissions of its shared-memory objects.
+    pub mode: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { layout: Layout::default(), mode: 0o600 }
+    }
+}
+
+/// The one writer of a stream. Threads take turns.
+///
+/// Dropped, it removes the stream, as [`CircBuf::close`] does.
+#[derive(Debug)]
+pub struct CircBuf {
+    writer: Mutex<Writer>,
+    epoch: ProcessEpoch,
+}
+
+#[derive(Debug)]
+struct Writer {
+    names: Names,
+    options: Options,
+    link: Link,
+    metadata: Published,
+    stream: Option<Stream>,
+    /// Whether the stream stays when this is dropped.
+    is_over: bool,
+    epoch: ProcessEpoch,
+    _lock: Lock,
+}
+
+/// The header of a stream, and what its writer knows of it: nothing that others could have changed is read back.
+#[derive(Debug)]
+struct Link {
+    segment: Segment,
+    header: Header,
+    extension: Extension,
+    block: Block,
+    /// Frames that may have been touched, and frames that are there, since the stream was made.
+    claimed: u64,
+    committed: u64,
+}
+
+/// The metadata that readers can find.
+#[derive(Debug, Default)]
+struct Published {
+    /// The last that there was.
+    generation: u32,
+    /// Empty when there is none.
+    pickle: Vec<u8>,
+}
+
+/// What is written to.
+#[derive(Debug)]
+struct Stream {
+    format: Format,
+    frame_size: usize,
+    ring: Arc<Ring>,
+    progress: Progress,
+    /// A frame's time is `time + (its number - number) / rate`.
+    time: f64,
+    number: u64,
+    /// Frames that are reserved.
+    reserved: Option<u64>,
+}
+
+/// Room for frames in the ring, in one or two parts.
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    /// Number of the first frame.
+    pub first: u64,
+    /// Index of the first frame in the ring, and how many lie there and behind.
+    pub index: usize,
+    /// Frames from there to the end of the ring at most, then those from its begin.
+    pub counts: [usize; 2],
+    /// The memory.
+    pub ring: Arc<Ring>,
+}
+
+impl CircBuf {
+    /// Makes a stream, whose frames [`CircBuf::configure`] describes. What a writer that has died has left of it is taken
+    /// over, so that its readers find the new one; what a writer of another library has left, or still writes, is
+    /// replaced.
+    ///
+    /// [`Error::Busy`] when a living process of this library writes it; [`Error::Name`], [`Error::Foreign`],
+    /// [`Error::File`].
+    pub fn create(name: &str, options: Options) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Error::Name);
+        }
+        let names = Names::new(name);
+        let path = names.header();
+        let lock = Lock::take(&path).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Error::Busy { name: name.to_owned(), pid: writer_of(&path) },
+            _ => Error::file("lock", &path)(error),
+        })?;
+        let writer = ProcessId::of(std::process::id()).map_err(Error::file("find this process in /proc for", &path))?;
+        let writer = writer.unwrap_or_default();
+        let link = match Link::inherit(&names, options)? {
+            Some(inherited) => inherited,
+            None => Link::make(&names, options, writer)?,
+        };
+        // Numbers of generations go on: readers may know the last.
+        let metadata = Published { generation: link.header.epoch().metadata, ..Published::default() };
+        let block = Block { stage: Stage::Unconfigured, writer, ..link.block };
+        link.extension.write(block, || {
+            link.header.invalidate();
+            link.header.set_metadata(0, 0);
+        });
+        let epoch = ProcessEpoch::current();
+        let link = Link { block, ..link };
+        let writer = Writer { names, options, link, metadata, stream: None, is_over: false, epoch, _lock: lock };
+        Ok(Self { writer: Mutex::new(writer), epoch })
+    }
+
+    /// Says what the frames are, and what time the first of them is of, where times are derived from the rate. Another
+    /// format than before begins a new ring; the old one is removed, though readers that have it read it to its end.
+    /// `false` when it is the same, and nothing was done.
+    ///
+    /// [`Error::Format`]; [`Error::File`], `ENOSPC` when there is no room for the ring; [`Error::Reservation`],
+    /// [`Error::Forked`]. The stream is as it was then.
+    pub fn configure(&self, format: &Format, start: f64) -> Result<bool> {
+        self.turn()?.configure(format, start)
+    }
+
+    /// What the frames are, once that was said.
+    pub fn format(&self) -> Result<Option<Format>> {
+        Ok(self.turn()?.stream.as_ref().map(|stream| stream.format.clone()))
+    }
+
+    /// Writes frames, any number of them: of more than the ring holds, the last.
+    ///
+    /// `timestamps` has one for each. Without, they go on from the last one by the rate.
+    ///
+    /// [`Error::NoFormat`], [`Error::Length`], [`Error::Strides`], [`Error::NoTimestamps`], [`Error::Reservation`],
+    /// [`Error::Forked`].
+    #[inline(always)]
+    pub fn write(&self, source: &Source<'_>, timestamps: Option<&[f64]>) -> Result<()> {
+        self.turn()?.write(source, timestamps)
+    }
+
+    /// The same where what there is to write depends on the format, and on the bytes of a frame.
+    #[inline(always)]
+    pub fn write_with<'a, E: From<Error>>(
+        &self,
+        what: impl FnOnce(&Format, usize) -> std::result::Result<(Source<'a>, Option<&'a [f64]>), E>,
+    ) -> std::result::Result<(), E> {
+        let mut writer = self.turn()?;
+        let Some(stream) = &writer.stream else { return Err(writer.no_format().into()) };
+        let (source, timestamps) = what(&stream.format, stream.frame_size)?;
+        writer.write(&source, timestamps)?;
+        Ok(())
+    }
+
+    /// Gives room for frames in the ring, to be filled in place and then committed. The oldest frames lose theirs at
+    /// once.
+    ///
+    /// Derived timestamps are there already; the caller may write others.
+    ///
+    /// [`Error::TooMany`] for more than the ring holds; [`Error::NoFormat`], [`Error::Reservation`], [`Error::Forked`].
+    pub fn reserve(&self, frames: u64) -> Result<Reservation> {
+        self.turn()?.reserve(frames)
+    }
+
+    /// Publishes the first `frames` of those that are reserved, and gives the others up.
+    ///
+    /// [`Error::TooMany`] when they are not so many; [`Error::Reservation`] when none are; [`Error::Forked`].
+    pub fn commit(&self, frames: u64) -> Result<()> {
+        self.turn()?.commit(frames)
+    }
+
+    /// Publishes what does not change from frame to frame, or that there is no such thing. `false` when it is the same as
+    /// before, and nothing was done.
+    ///
+    /// [`Error::NoRoomForMetadata`] in layout 0; [`Error::File`], [`Error::Forked`].
+    pub fn set_metadata(&self, metadata: Option<&Metadata>) -> Result<bool> {
+        self.turn()?.set_metadata(metadata)
+    }
+
+    /// The memory of the ring, which stays mapped for as long as it is held.
+    ///
+    /// [`Error::NoFormat`].
+    pub fn ring(&self) -> Result<Arc<Ring>> {
+        let writer = self.turn()?;
+        writer.stream.as_ref().map(|stream| stream.ring.clone()).ok_or_else(|| writer.no_format())
+    }
+
+    /// What there is to know of the stream.
+    ///
+    /// [`Error::Forked`].
+    pub fn info(&self) -> Result<Info> {
+        Ok(self.turn()?.info())
+    }
+
+    /// Removes the stream. Its readers read what is left.
+    ///
+    /// [`Error::File`]; [`Error::Forked`] in a child, which removes nothing.
+    pub fn close(self) -> Result<()> {
+        self.turn()?.end(true)
+    }
+
+    /// Leaves the stream to its readers, and to the next writer.
+    ///
+    /// [`Error::Forked`].
+    pub fn detach(self) -> Result<()> {
+        self.turn()?.end(false)
+    }
+
+    #[inline(always)]
+    fn turn(&self) -> Result<MutexGuard<'_, Writer>> {
+        // Before the turn, which a child could find taken for ever.
+        if !self.epoch.is_current() {
+            return Err(Error::Forked);
+        }
+        turn(&self.writer)
+    }
+}
+
+impl Writer {
+    fn configure(&mut self, format: &Format, start: f64) -> Result<bool> {
+        format.check().map_err(Error::Format)?;
+        if !start.is_finite() {
+            return Err(Error::Format(format!("a start at {start}: seconds of any clock")));
+        }
+        let format = Format { key: cut_key(&format.key).to_owned(), ..format.clone() };
+        if let Some(stream) = &self.stream {
+            if stream.reserved.is_some() {
+                return Err(Error::Reservation(true));
+            }
+            if stream.format == format {
+                return Ok(false);
+            }
+        }
+        // 0xFFFFFFFF means that there is none.
+        let generation = match self.link.block.generation.wrapping_add(1) {
+            NO_GENERATION => 0,
+            next => next,
+        };
+        let path = self.names.ring(generation);
+        let len = Ring::size(&format, self.options.layout) as u64;
+        let segment = self.create_segment(&path, &[], len)?;
+        let ring = Ring::map(&segment, &format, self.options.layout, Access::Write, &path).inspect_err(|_| {
+            let _ = std::fs::remove_file(&path);
+        })?;
+        let block = Block {
+            stage: Stage::Live,
+            generation,
+            // Frames that were claimed and never committed have no successors in the old ring, so its readers can tell
+            // what of it is whole, for ever.
+            first: self.link.claimed,
+            previous_end: self.link.committed,
+            ..self.link.block
+        };
+        let old = std::mem::replace(&mut self.link.block, block);
+        self.link.extension.write(block, || self.link.header.set_format(&format, generation));
+        self.link.committed = self.link.claimed;
+        self.link.extension.begin(self.link.committed);
+        if old.stage == Stage::Live {
+            remove(&self.names.ring(old.generation))?;
+        }
+        self.stream = Some(Stream {
+            frame_size: format.frame_size(),
+            format,
+            ring: Arc::new(ring),
+            progress: Progress::default(),
+            time: start,
+            number: block.first,
+            reserved: None,
+        });
+        Ok(true)
+    }
+
+    #[inline(always)]
+    fn write(&mut self, source: &Source<'_>, timestamps: Option<&[f64]>) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(self.no_format()) };
+        let frames = source.frames(&stream.format, stream.frame_size)?;
+        if let Some(times) = timestamps
+            && times.len() != frames
+        {
+            let bytes = frames * stream.frame_size;
+            return Err(Error::Length { bytes, frame_size: stream.frame_size, timestamps: Some(times.len()) });
+        }
+        if stream.reserved.is_some() {
+            return Err(Error::Reservation(true));
+        }
+        if timestamps.is_none() && stream.format.rate == 0.0 {
+            return Err(Error::NoTimestamps);
+        }
+        if frames == 0 {
+            return Ok(());
+        }
+        self.link.claim(frames as u64);
+        let committed = self.link.committed;
+        let skip = frames.saturating_sub(stream.ring.frames());
+        let mut done = skip;
+        for part in stream.ring.parts(stream.progress.advanced(skip, &stream.ring).next(&stream.ring), frames - skip) {
+            if part.count > 0 {
+                stream.ring.write(part, source, done, &stream.format);
+                match timestamps {
+                    Some(times) => stream.ring.write_given_timestamps(part, &times[done..]),
+                    None => stream.derive_timestamps(part, committed + done as u64),
+                }
+                done += part.count;
+            }
+        }
+        if let Some(&[.., last]) = timestamps {
+            (stream.time, stream.number) = (last, committed + frames as u64 - 1);
+        }
+        self.link.publish(stream, frames);
+        Ok(())
+    }
+
+    fn reserve(&mut self, frames: u64) -> Result<Reservation> {
+        let Some(stream) = &mut self.stream else { return Err(self.no_format()) };
+        if stream.reserved.is_some() {
+            return Err(Error::Reservation(true));
+        }
+        let limit = stream.ring.frames();
+        let count = usize::try_from(frames).ok().filter(|&count| count <= limit);
+        let count = count.ok_or(Error::TooMany { frames, limit: limit as u64 })?;
+        self.link.claim(frames);
+        stream.reserved = Some(frames);
+        let index = stream.progress.next(&stream.ring);
+        let parts = stream.ring.parts(index, count);
+        if stream.format.rate > 0.0 {
+            let mut number = self.link.committed;
+            for part in parts {
+                stream.derive_timestamps(part, number);
+                number += part.count as u64;
+            }
+        }
+        let counts = parts.map(|part| part.count);
+        Ok(Reservation { first: self.link.committed, index, counts, ring: stream.ring.clone() })
+    }
+
+    fn commit(&mut self, frames: u64) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(Error::Reservation(false)) };
+        let reserved = stream.reserved.ok_or(Error::Reservation(false))?;
+        if frames > reserved {
+            return Err(Error::TooMany { frames, limit: reserved });
+        }
+        stream.reserved = None;
+        if frames > 0 {
+            if stream.ring.has_timestamps() {
+                // The caller may have written others than the derived ones.
+                let last = stream.progress.advanced(frames as usize - 1, &stream.ring).next(&stream.ring);
+                let time = stream.ring.timestamp(last);
+                if time.is_finite() {
+                    (stream.time, stream.number) = (time, self.link.committed + frames - 1);
+                }
+            }
+            self.link.publish(stream, frames as usize);
+        }
+        Ok(())
+    }
+
+    fn set_metadata(&mut self, metadata: Option<&Metadata>) -> Result<bool> {
+        if !self.options.layout.has_metadata() {
+            return Err(Error::NoRoomForMetadata);
+        }
+        let pickle = metadata.map(Metadata::to_pickle).unwrap_or_default();
+        if pickle == self.metadata.pickle {
+            return Ok(false);
+        }
+        let len = u32::try_from(pickle.len()).map_err(|_| Error::Format("metadata of 4 GiB or more".into()))?;
+        let generation = self.metadata.generation.wrapping_add(1).max(1); // 0 means that there is none
+        if len > 0 {
+            self.create_segment(&self.names.metadata(generation), &pickle, len.into())?;
+        }
+        let named = if len > 0 { generation } else { 0 };
+        self.link.extension.write(self.link.block, || self.link.header.set_metadata(named, len));
+        let old = std::mem::replace(&mut self.metadata, Published { generation, pickle });
+        if !old.pickle.is_empty() {
+            remove(&self.names.metadata(old.generation))?;
+        }
+        Ok(true)
+    }
+
+    fn info(&self) -> Info {
+        let ring = self.stream.as_ref().map_or(0, |stream| stream.ring.frames() as u64);
+        let (begin, newest) = (self.link.block.first, self.link.committed);
+        Info {
+            state: if self.stream.is_some() { State::Alive } else { State::Unconfigured },
+            layout: Some(self.options.layout),
+            is_ours: true,
+            pid: Some(self.link.block.writer.pid),
+            generation: self.link.block.generation,
+            metadata_generation: self.link.header.epoch().metadata,
+            begin,
+            oldest: self.link.claimed.saturating_sub(ring).clamp(begin, newest.max(begin)),
+            written: newest,
+            position: newest,
+            lost: 0,
+            last_write_ns: self.link.extension.last_write_ns(),
+        }
+    }
+
+    /// Ends the stream, and removes it or leaves it.
+    fn end(&mut self, remove_all: bool) -> Result<()> {
+        self.is_over = true;
+        self.link.block.stage = Stage::Ended;
+        self.link.extension.write(self.link.block, || {
+            if remove_all {
+                self.link.header.invalidate();
+            }
+        });
+        if !remove_all {
+            return Ok(());
+        }
+        let path = self.names.header();
+        // Somebody else may have taken the name over: the peer's writers do. Then the objects behind it are theirs.
+        if self.link.segment.is_at(&path).map_err(Error::file("stat", &path))? {
+            if self.stream.is_some() {
+                remove(&self.names.ring(self.link.block.generation))?;
+            }
+            if !self.metadata.pickle.is_empty() {
+                remove(&self.names.metadata(self.metadata.generation))?;
+            }
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an object in place of what has its name: a generation's name is this writer's alone.
+    fn create_segment(&self, path: &Path, content: &[u8], len: u64) -> Result<Segment> {
+        remove(path)?;
+        Segment::create(path, self.options.mode & 0o7777, content, len).map_err(Error::file("create", path))
+    }
+
+    #[cold]
+    fn no_format(&self) -> Error {
+        Error::NoFormat(self.names.stream().to_owned())
+    }
+}
+
+impl Link {
+    /// Takes over what a writer of this library has left, in place: readers that have it mapped, of whatever library, go
+    /// on with the new writer. `None` when there is nothing, or nothing that can be used, which is removed.
+    fn inherit(names: &Names, options: Options) -> Result<Option<Self>> {
+        let path = names.header();
+        let segment = match Segment::open_writable(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // A link, a folder: nothing that could be a stream, and nothing to be removed unasked.
+            opened => opened.map_err(Error::file("open", &path))?,
+        };
+        if !segment.is_own().map_err(Error::file("fstat", &path))? {
+            return Err(Error::Foreign(path));
+        }
+        match Self::remains(segment, names, options) {
+            Ok(None) | Err(Error::Malformed { .. }) => {}
+            other => return other,
+        }
+        remove(&path)?;
+        Ok(None)
+    }
+
+    /// What is left of a stream, if it can be gone on with. Its ring and its metadata are removed.
+    fn remains(segment: Segment, names: &Names, options: Options) -> Result<Option<Self>> {
+        let path = names.header();
+        let layout = Header::layout(&segment, &path)?;
+        let header = Header::map(&segment, layout, Access::Write, &path)?;
+        let epoch = header.epoch();
+        // The writer may have died between making the next and removing the last.
+        for near in [0, 1, u32::MAX] {
+            remove(&names.ring(epoch.generation.wrapping_add(near)))?;
+            remove(&names.metadata(epoch.metadata.wrapping_add(near)))?;
+        }
+        if layout != options.layout || Extension::find(&segment, &path)?.is_none() {
+            return Ok(None);
+        }
+        let extension = Extension::map(&segment, &path)?;
+        let block = extension.read_remains(&path)?;
+        let (claimed, committed) = (extension.claimed(), extension.committed());
+        let is_sound = committed <= claimed && claimed <= MAX_COUNT && block.first <= MAX_COUNT;
+        Ok(is_sound.then_some(Self { segment, header, extension, block, claimed, committed }))
+    }
+
+    fn make(names: &Names, options: Options, writer: ProcessId) -> Result<Self> {
+        let path = names.header();
+        let block = Block { stage: Stage::Unconfigured, generation: NO_GENERATION, writer, first: 0, previous_end: 0 };
+        let content = Extension::content(Header::blank(options.layout), block);
+        let mode = options.mode & 0o7777;
+        let segment = Segment::create(&path, mode, &content, FILE_LEN).map_err(Error::file("create", &path))?;
+        let header = Header::map(&segment, options.layout, Access::Write, &path)?;
+        let extension = Extension::map(&segment, &path)?;
+        Ok(Self { segment, header, extension, block, claimed: 0, committed: 0 })
+    }
+
+    /// Has frames up to this number count as touched.
+    #[inline(always)]
+    fn claim(&mut self, frames: u64) {
+        self.claimed = self.claimed.max(self.committed + frames);
+        self.extension.claim(self.claimed);
+    }
+
+    /// Gives frames that are in the ring to readers of either kind.
+    #[inline(always)]
+    fn publish(&mut self, stream: &mut Stream, frames: usize) {
+        let before = stream.progress;
+        let now = before.advanced(frames, &stream.ring);
+        stream.progress = now;
+        self.committed += frames as u64;
+        self.extension.commit(self.committed, || self.header.set_progress(now, now.wraps != before.wraps));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_over && self.epoch.is_current() {
+            let _ = self.end(true); // nobody is left to be told
+        }
+    }
+}
+
+impl Stream {
+    #[inline(always)]
+    fn derive_timestamps(&self, part: Part, number: u64) {
+        let (time, period) = (self.time, self.format.rate.recip());
+        let from = number.wrapping_sub(self.number) as f64;
+        self.ring.write_timestamps(part, |i| time + (from + i as f64) * period);
+    }
+}
+
+impl Progress {
+    /// After so many frames more. An exact fill leaves the index at the end of the ring.
+    #[inline(always)]
+    fn advanced(self, frames: usize, ring: &Ring) -> Self {
+        let (index, len) = (self.index + frames as u64, ring.frames() as u64);
+        if index <= len {
+            return Self { index, ..self };
+        }
+        Self { index: (index - 1) % len + 1, wraps: self.wraps + (index - 1) / len }
+    }
+
+    /// Where the next frame goes.
+    #[inline(always)]
+    fn next(self, ring: &Ring) -> usize {
+        if self.index as usize >= ring.frames() { 0 } else { self.index as usize }
+    }
+}
+
+/// The process that a header names as its writer.
+fn writer_of(path: &Path) -> Option<u32> {
+    let segment = Segment::open(path).ok()?;
+    let block = Extension::find(&segment, path).ok()??.read_remains(path).ok()?;
+    Some(block.writer.pid)
+}
+
+/// Removes a file that need not be there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
