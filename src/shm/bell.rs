@@ -21,7 +21,7 @@ use crate::sys;
 
 /// Counts an event; says whether somebody is to be woken.
 #[inline(always)]
-pub(super) fn strike<M: WriteWords>(memory: &M, at: usize, sleepers: &M, count: u32) -> bool {
+pub(super) fn strike<M: WriteWords, S: WriteWords>(memory: &M, at: usize, sleepers: &S, count: u32) -> bool {
     memory.store(at, u64::from(count));
     memory.order(Fence::Ring); // pairs with Sleep
     let Ok([sleeping]) = sleepers.load(0);
@@ -33,7 +33,7 @@ pub(super) fn strike<M: WriteWords>(memory: &M, at: usize, sleepers: &M, count: 
 
 /// Says that somebody is about to sleep; the count to be given to the futex, if nothing has happened by then.
 #[inline]
-pub(super) fn announce<M: ReadWords<Error = Infallible>, W: WriteWords>(memory: &M, at: usize, sleepers: &W) -> u32 {
+pub(super) fn announce<M: ReadWords<Error = Infallible>, S: WriteWords>(memory: &M, at: usize, sleepers: &S) -> u32 {
     let Ok([count]) = memory.load(at);
     sleepers.store(0, 1);
     sleepers.order(Fence::Sleep); // pairs with Ring

@@ -13,14 +13,21 @@ use loom::thread;
 
 use super::seqlock::{self, sequence};
 use super::words::{Fence, ReadWords, WriteWords};
+use super::{bell, laps};
 
-/// A sequence and two words.
-struct Model {
-    words: [AtomicU64; 3],
+/// Some words.
+struct Model<const N: usize> {
+    words: [AtomicU64; N],
     without: Option<Fence>,
 }
 
-impl ReadWords for Model {
+impl<const N: usize> Model<N> {
+    fn zeroed(without: Option<Fence>) -> Arc<Self> {
+        Arc::new(Self { words: std::array::from_fn(|_| AtomicU64::new(0)), without })
+    }
+}
+
+impl<const WORDS: usize> ReadWords for Model<WORDS> {
     type Error = Infallible;
 
     fn load<const N: usize>(&self, at: usize) -> Result<[u64; N], Infallible> {
@@ -34,7 +41,7 @@ impl ReadWords for Model {
     }
 }
 
-impl WriteWords for Model {
+impl<const N: usize> WriteWords for Model<N> {
     fn store(&self, at: usize, value: u64) {
         self.words[at].store(value, Ordering::Relaxed);
     }
@@ -53,7 +60,7 @@ impl WriteWords for Model {
 }
 
 /// Every word of update `n` is `n`, and its sequence is `2 n`.
-fn check(memory: &Model) -> Option<u32> {
+fn check(memory: &Model<3>) -> Option<u32> {
     let Ok(whole) = seqlock::try_read::<2, _, _>(memory, 0, || ());
     let whole = whole?;
     let update = u64::from(sequence(whole.first) / 2);
@@ -66,7 +73,7 @@ fn seqlock_without(without: Option<Fence>, reader_is_spawned: bool) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(move || {
-        let memory = Arc::new(Model { words: std::array::from_fn(|_| AtomicU64::new(0)), without });
+        let memory = Model::<3>::zeroed(without);
         let writer = {
             let memory = memory.clone();
             move || {
@@ -96,6 +103,58 @@ fn seqlock_without(without: Option<Fence>, reader_is_spawned: bool) {
     });
 }
 
+/// A ring of two frames, each of two words that are its number and one: claimed, committed, then the frames. One writes
+/// three frames; one reads what there is.
+fn laps_without(without: Option<Fence>) {
+    const FRAMES: u64 = 2;
+    let place = |frame: u64| 2 + 2 * (frame % FRAMES) as usize;
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let memory = Model::<6>::zeroed(without);
+        let writer = {
+            let memory = memory.clone();
+            thread::spawn(move || {
+                for frame in 0..3 {
+                    laps::claim(&*memory, 0, frame + 1);
+                    memory.store(place(frame), frame + 1);
+                    memory.store(place(frame) + 1, frame + 1);
+                    laps::commit(&*memory, 0, frame + 1, || ());
+                }
+            })
+        };
+        let Ok(committed) = laps::committed(&*memory, 0);
+        for frame in committed.saturating_sub(FRAMES)..committed {
+            let Ok(copy) = memory.load::<2>(place(frame));
+            let Ok(claimed) = laps::claimed(&*memory, 0);
+            if frame >= claimed.saturating_sub(FRAMES) {
+                assert_eq!(copy, [frame + 1; 2], "torn");
+            }
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// An event and its count, and the sleepers' word. One rings; one goes to sleep unless it sees the event.
+fn bell_without(without: Option<Fence>) {
+    loom::model(move || {
+        let (memory, sleepers) = (Model::<2>::zeroed(without), Model::<1>::zeroed(without));
+        let ringer = {
+            let (memory, sleepers) = (memory.clone(), sleepers.clone());
+            thread::spawn(move || {
+                memory.store(0, 1);
+                bell::strike(&*memory, 1, &*sleepers, 1)
+            })
+        };
+        let count = bell::announce(&*memory, 1, &*sleepers);
+        let Ok([event]) = memory.load(0);
+        let Ok([now]) = memory.load(1);
+        let sleeps = event == 0 && now == u64::from(count); // as the futex sees it
+        let wakes = ringer.join().unwrap();
+        assert!(!sleeps || wakes, "asleep for ever");
+    });
+}
+
 /// What a model says when it fails, which it is expected to.
 fn failure(model: impl FnOnce()) -> Option<String> {
     thread_local!(static EXPECTED: Cell<bool> = const { Cell::new(false) });
@@ -111,7 +170,10 @@ fn failure(model: impl FnOnce()) -> Option<String> {
     EXPECTED.set(true);
     let result = catch_unwind(AssertUnwindSafe(model));
     EXPECTED.set(false);
-    result.err().map(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    result.err().map(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(String::new, ToString::to_string),
+    })
 }
 
 #[test]
@@ -122,13 +184,33 @@ fn a_reader_sees_whole_updates() {
 }
 
 #[test]
+fn a_copy_is_whole_or_known_not_to_be() {
+    laps_without(None);
+}
+
+#[test]
+fn a_sleeper_is_woken() {
+    bell_without(None);
+}
+
+#[test]
 fn no_fence_can_be_left_out() {
-    for fence in [Fence::WriteBegin, Fence::WriteEnd, Fence::ReadBegin, Fence::ReadEnd] {
+    use Fence::{Claim, Commit, Committed, Copied, ReadBegin, ReadEnd, Ring, Sleep, WriteBegin, WriteEnd};
+    for fence in [WriteBegin, WriteEnd, ReadBegin, ReadEnd] {
         for reader_is_spawned in [false, true] {
-            let failure = failure(|| seqlock_without(Some(fence), reader_is_spawned));
-            let failure = failure.unwrap_or_else(|| panic!("without {fence:?} nothing is seen"));
-            println!("without {fence:?}: {}", failure.replace('\n', " "));
-            assert!(failure.contains("torn"), "without {fence:?}: {failure}");
+            must_fail(fence, "torn", || seqlock_without(Some(fence), reader_is_spawned));
         }
     }
+    for fence in [Claim, Commit, Committed, Copied] {
+        must_fail(fence, "torn", || laps_without(Some(fence)));
+    }
+    for fence in [Ring, Sleep] {
+        must_fail(fence, "asleep for ever", || bell_without(Some(fence)));
+    }
+}
+
+fn must_fail(without: Fence, because: &str, model: impl FnOnce()) {
+    let failure = failure(model).unwrap_or_else(|| panic!("without {without:?} nothing is seen"));
+    println!("without {without:?}: {}", failure.replace('\n', " "));
+    assert!(failure.contains(because), "without {without:?}: {failure}");
 }

@@ -75,13 +75,13 @@ impl Dtype {
         }
     }
 
-    /// Scalars of an item.
-    pub(super) fn scalars(&self) -> usize {
+    /// Scalars and records of an item, which take time even when they have no bytes.
+    pub(super) fn parts(&self) -> usize {
         match self {
             Self::Scalar(_) => 1,
             Self::Record(fields) => fields
                 .iter()
-                .fold(0, |all, field| all.saturating_add(field.len().saturating_mul(field.dtype.scalars()))),
+                .fold(1, |parts, field| field.len().saturating_mul(field.dtype.parts()).saturating_add(parts)),
         }
     }
 }

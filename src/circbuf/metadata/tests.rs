@@ -405,6 +405,16 @@ fn what_is_mentioned_often_is_paid_each_time() {
     assert!(overlapping(b"\x02u1").is_ok());
     let error = overlapping(b"\x05V1000").expect_err("too many").to_string();
     assert!(error.contains("too many"), "{error}");
+    // As many items as there are numbers, of no bytes each.
+    for dtype in [&b"\x8c\x02U0"[..], b"]", b"](\x8c\x01a\x8c\x02U0\x86e"] {
+        let array = [
+            b"\x8c\x05numpy\x8c\x07ndarray\x93J\xff\xff\xff\x7f\x85\x8c\x05numpy\x8c\x05dtype\x93",
+            dtype,
+            b"\x85RC\0\x87R",
+        ];
+        let error = body(&array.concat()).expect_err("too many").to_string();
+        assert!(error.contains("too many"), "{error}");
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::super::item::double_to_half;
 use super::super::value::{Array, Value, count};
 use super::super::{Axis, MAX_BYTES, MAX_DEPTH, Metadata};
 
-/// How deep values may be nested: the pickle has the dicts of metadata and axes around them.
-const DEEPEST: usize = MAX_DEPTH - 4;
+/// How deep values may be nested: the pickle has two dicts around them.
+const DEEPEST: usize = MAX_DEPTH - 2;
 
 /// The metadata that a text describes.
 pub(in super::super) fn read(text: &str) -> Result<Metadata> {
@@ -153,16 +153,14 @@ fn axis(name: &str, json: &Json) -> Result<Axis> {
         Some(json) => texts(json).map_err(|error| error.within("dims"))?,
         None => vec![name.to_owned()],
     };
-    let data = members.get("data").map(|data| array(members, data, 0)).transpose()?;
+    let data = members.get("data").map(|data| array(members, data, 2)).transpose()?;
     Ok(Axis::Coord { unit, dims, data })
 }
 
 // Values
 
+/// `depth` counts as the pickle's reader does, where bytes and floats are no level, and an array is two.
 fn value(json: &Json, depth: usize) -> Result<Value> {
-    if depth == DEEPEST {
-        return wrong(format!("values are nested deeper than {DEEPEST} levels"));
-    }
     Ok(match json {
         Json::Null => Value::None,
         Json::Bool(value) => Value::Bool(*value),
@@ -176,7 +174,7 @@ fn value(json: &Json, depth: usize) -> Result<Value> {
             }
         }
         Json::String(text) => Value::Text(text.clone()),
-        Json::Array(_) => Value::List(each(json, |item| value(item, depth + 1))?),
+        Json::Array(_) => Value::List(values(json, depth)?),
         Json::Object(members) => match members.iter().next() {
             Some((tag, inner)) if tag.starts_with('$') && !tag.starts_with("$$") && members.len() == 1 => {
                 tagged(tag, inner, depth).map_err(|error| error.within(tag))?
@@ -186,7 +184,17 @@ fn value(json: &Json, depth: usize) -> Result<Value> {
     })
 }
 
+fn check(depth: usize) -> Result<()> {
+    if depth > DEEPEST { wrong(format!("values are nested deeper than {DEEPEST} levels")) } else { Ok(()) }
+}
+
+fn values(json: &Json, depth: usize) -> Result<Vec<Value>> {
+    check(depth)?;
+    each(json, |item| value(item, depth + 1))
+}
+
 fn dict(members: &Map<String, Json>, depth: usize) -> Result<Vec<(String, Value)>> {
+    check(depth)?;
     let read = |(name, json): (&String, &Json)| {
         let plain = match name.strip_prefix('$') {
             None => name,
@@ -207,14 +215,16 @@ fn tagged(tag: &str, json: &Json, depth: usize) -> Result<Value> {
                 return Err(MetadataError::json("an array has dtype, shape and data, and nothing else").within(other));
             }
             let Some(data) = members.get("data") else { return wrong("there is no data") };
-            Value::Array(array(members, data, depth + 1)?)
+            Value::Array(array(members, data, depth)?)
         }
-        "$tuple" => Value::Tuple(each(json, |item| value(item, depth + 1))?),
+        "$tuple" => Value::Tuple(values(json, depth)?),
         "$bytes" => Value::Bytes(base64(json)?),
-        "$complex" => match &each(json, float)?[..] {
-            [re, im] => Value::Complex(*re, *im),
-            _ => return misfit(json, "a pair of numbers"),
-        },
+        "$complex" => {
+            check(depth)?;
+            let parts = each(json, float)?;
+            let [re, im] = parts[..] else { return misfit(json, "a pair of numbers") };
+            Value::Complex(re, im)
+        }
         "$float" => {
             let value = string(json).ok().and_then(special);
             Value::Float(value.map_or_else(|| misfit(json, "nan, inf or -inf"), Ok)?)
@@ -236,8 +246,9 @@ fn base64(json: &Json) -> Result<Vec<u8>> {
 
 /// The array of the members `dtype` and `shape`, both of which may be left to the data.
 fn array(members: &Map<String, Json>, data: &Json, depth: usize) -> Result<Array> {
+    check(depth + 1)?;
     let within = |name: &'static str| move |error: MetadataError| error.within(name);
-    let stated = members.get("dtype").map(|json| dtype(json, depth).map_err(within("dtype"))).transpose()?;
+    let stated = members.get("dtype").map(|json| dtype(json, depth + 1).map_err(within("dtype"))).transpose()?;
     let shape = members.get("shape").map(|json| each(json, size).map_err(within("shape"))).transpose()?;
     let is_item = |json: &Json| match &stated {
         Some(Dtype::Scalar(scalar)) if matches!(scalar.kind(), Kind::Complex) => is_pair(json),
@@ -310,9 +321,7 @@ fn gather<'j>(
 }
 
 fn dtype(json: &Json, depth: usize) -> Result<Dtype> {
-    if depth >= DEEPEST {
-        return wrong(format!("records are nested deeper than {DEEPEST} levels"));
-    }
+    check(depth)?;
     match json {
         Json::String(name) => name.parse(),
         Json::Array(_) => each(json, |json| field(json, depth)).map(Dtype::Record),

@@ -194,8 +194,8 @@ impl<'n, 'a> Reader<'n, 'a> {
             ));
         }
         // Fields may overlap, or have no bytes.
-        let (size, scalars) = (dtype.size(), dtype.scalars());
-        self.pay(count.saturating_mul(size.max(scalars)))?;
+        let size = dtype.size();
+        self.pay(count.saturating_mul(size.max(dtype.parts())))?;
         let mut packed = Vec::with_capacity(count * size);
         for index in 0..count {
             let place = if fortran { fortran_place(index, &shape) } else { index };
