@@ -12,12 +12,16 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 
 SHARED  := target/release/libshmhot.so
 STATIC  := target/release/libshmhot.a
+RUSTC   := rustc --release --lib --features capi
+SONAME   = -- -C link-arg=-Wl,-soname,libshmhot.so.$(ABI)
 HEADERS := include/shmhot.h $(wildcard include/shmhot/*.h)
+STAGE   := $(CURDIR)/target/stage
+STAGED  := target/stage/lib/pkgconfig/shmhot.pc
 VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI      = $(shell sed -n 's/^\#define SHMHOT_ABI_VERSION //p' include/shmhot/status.h)
 
 .DELETE_ON_ERROR:
-.PHONY: all build bench c-tests clean demo examples FORCE gem headers help install lint soak test uninstall
+.PHONY: all build bench c-tests clean demo examples FORCE gem headers help install lint soak test uninstall wheel
 
 all: build
 
@@ -30,8 +34,7 @@ build: $(SHARED) ## the library: target/release/libshmhot.so and .a
 # cargo knows best whether something is to be done, and leaves the files alone when not. The crate types are given
 # here and not in Cargo.toml: docs/decisions/0001-one-package.md.
 $(SHARED) $(STATIC) &: FORCE | setup-build
-	@$(CARGO) rustc --release --lib --features capi --crate-type cdylib,staticlib -- \
-	    -C link-arg=-Wl,-soname,libshmhot.so.$(ABI)
+	@$(CARGO) $(RUSTC) --crate-type cdylib,staticlib $(SONAME)
 
 # What a purpose needs beside Rust: looked for, and installed when missing and permitted.
 setup-%: FORCE
@@ -63,6 +66,20 @@ gem: setup-gem build ## target/shmhot-*.gem, with the library inside
 	cp $(SHARED) target/gem/lib/shmhot
 	cd target/gem && gem build --quiet shmhot.gemspec && mv shmhot-*.gem ..
 
+# The library is built once more, for C libraries as old as Rust allows, and put in by auditwheel, which tells by the
+# wheel's name how old that is: docs/decisions/0010-python.md.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+wheel: setup-wheel $(STAGED) ## target/wheel/*.whl for Python, with the library inside
+	rm -rf target/python target/wheel
+	cp -r bindings/python target/python
+	cp LICENSE* target/python
+	PATH="$$(tools/venv wheel bindings/python/requirements/wheel.txt)/bin:$$PATH" && \
+	cargo-zigbuild $(RUSTC) --quiet --crate-type cdylib --target $(HOST).2.17 $(SONAME) && \
+	install -D target/$(HOST)/release/libshmhot.so target/python/lib/libshmhot.so.$(ABI) && \
+	cd target/python && \
+	PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . && \
+	LD_LIBRARY_PATH=$$PWD/lib auditwheel repair --wheel-dir ../wheel dist/*.whl
+
 clean: ## removes all that was built
 	$(CARGO) clean
 
@@ -93,9 +110,7 @@ endef
 
 ## Programs in C
 
-# Examples and tests are built as users build theirs: by pkg-config, from an installation.
-STAGE  := $(CURDIR)/target/stage
-STAGED := target/stage/lib/pkgconfig/shmhot.pc
+# Examples, tests and the wheel are built as users build theirs: by pkg-config, from an installation.
 $(STAGED): $(SHARED) $(STATIC) $(HEADERS) shmhot.pc.in
 	echo '  install into target/stage'
 	rm -rf $(STAGE)

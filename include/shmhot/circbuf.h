@@ -176,6 +176,10 @@ typedef struct {
     uint64_t lost;
     /** Which ring of this mirror they are of: 1 for the first that it has read, then counting. */
     uint64_t ring;
+    /** Generation of the static metadata that the stream has now; 0 when it has none. */
+    uint32_t metadata_generation;
+    /** Zero. */
+    uint32_t reserved;
 } circbuf_span_t;
 
 /** Frames where they are in the ring. */
@@ -198,6 +202,10 @@ typedef struct {
     const void *frames[2];
     /** Their timestamps; NULL when the layout has none. */
     const double *timestamps[2];
+    /** As of a span. */
+    uint32_t metadata_generation;
+    /** Zero. */
+    uint32_t reserved;
 } circbuf_view_t;
 
 /** Where a ring is in this process's memory. */
@@ -534,7 +542,7 @@ int32_t circbuf_mirror_seek(const circbuf_mirror_t *mirror, uint64_t number);
  * Parameters: n: at least so many, though no more than the ring holds; 0 means 1. timeout_ms: 0 only looks,
  * CIRCBUF_NO_TIMEOUT has no limit.
  *
- * Returns: how many there are; 0 when the time is over, and the writer lives, or is another library's;
+ * Returns: how many there are; 0 when the time is over or a signal came, and the writer lives, or is another library's;
  * -EOWNERDEAD when it has died, -ENODATA when it has ended in order, -ENOENT when there is no stream: and no frames are
  * left; -ESTALE when circbuf_mirror_format is to be asked; -EPROTO when the stream is damaged.
  *

@@ -133,6 +133,10 @@ pub struct circbuf_span_t {
     pub lost: u64,
     /// Which ring of this mirror they are of: 1 for the first that it has read, then counting.
     pub ring: u64,
+    /// Generation of the static metadata that the stream has now; 0 when it has none.
+    pub metadata_generation: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Frames where they are in the ring.
@@ -158,6 +162,10 @@ pub struct circbuf_view_t {
     pub frames: [*const c_void; 2],
     /// Their timestamps; NULL when the layout has none.
     pub timestamps: [*const f64; 2],
+    /// As of a span.
+    pub metadata_generation: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Room for frames in the ring.
@@ -251,8 +259,8 @@ unsafe impl Extensible for circbuf_info_t {}
 const_assert_eq!(size_of::<circbuf_format_t>(), size_of::<usize>() + 1320);
 const_assert_eq!(size_of::<circbuf_options_t>(), 3 * size_of::<usize>() + 8);
 const_assert_eq!(size_of::<circbuf_mirror_options_t>(), size_of::<usize>() + 8);
-const_assert_eq!(size_of::<circbuf_span_t>(), size_of::<usize>() + 32);
-const_assert_eq!(size_of::<circbuf_view_t>(), 5 * size_of::<usize>() + 56);
+const_assert_eq!(size_of::<circbuf_span_t>(), size_of::<usize>() + 40);
+const_assert_eq!(size_of::<circbuf_view_t>(), 5 * size_of::<usize>() + 64);
 const_assert_eq!(size_of::<circbuf_reservation_t>(), 5 * size_of::<usize>() + 32);
 const_assert_eq!(size_of::<circbuf_memory_t>(), 3 * size_of::<usize>() + 24);
 const_assert_eq!(size_of::<circbuf_info_t>(), size_of::<usize>() + 72);
@@ -358,6 +366,34 @@ pub unsafe extern "C" fn circbuf_configure(stream: *const circbuf_t, format: *co
 /// stream is NULL or a handle; frames is valid for reads of n frames, timestamps NULL or so for n numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn circbuf_write(
+    stream: *const circbuf_t,
+    frames: *const c_void,
+    timestamps: *const f64,
+    n: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // First as if all were well: that cannot panic, and needs no guard.
+        if let Some(stream) = stream.as_ref()
+            && !frames.is_null()
+            && timestamps.is_aligned()
+            && stream.0.write_plain(n, |bytes| {
+                let timestamps = (!timestamps.is_null()).then(|| std::slice::from_raw_parts(timestamps, n));
+                (std::slice::from_raw_parts(frames.cast(), bytes), timestamps)
+            })
+        {
+            return 0;
+        }
+        write_frames(stream, frames, timestamps, n)
+    }
+}
+
+/// # Safety
+/// As of [`circbuf_write`].
+#[cold]
+#[inline(never)]
+// "C", since nothing unwinds out of that: the caller needs no frame to catch it in.
+unsafe extern "C" fn write_frames(
     stream: *const circbuf_t,
     frames: *const c_void,
     timestamps: *const f64,
@@ -751,6 +787,8 @@ pub unsafe extern "C" fn circbuf_mirror_view(
                 counts: parts.counts,
                 frames: parts.frames.map(<*mut c_void>::cast_const),
                 timestamps: parts.timestamps.map(<*mut f64>::cast_const),
+                metadata_generation: span.metadata_generation,
+                reserved: 0,
             };
             write_sized(view, &found, "view")?;
             Ok(span.count as i32)
@@ -775,7 +813,7 @@ pub unsafe extern "C" fn circbuf_mirror_view_is_intact(
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
             let view: circbuf_view_t = read_sized(view, "view")?;
-            let span = Span { first: view.first, count: view.count as usize, lost: view.lost, ring: view.ring };
+            let span = Span { first: view.first, count: view.count as usize, ring: view.ring, ..Span::default() };
             Ok(mirror.0.is_intact(&span)?.into())
         })
     }
@@ -810,7 +848,7 @@ pub unsafe extern "C" fn circbuf_mirror_seek(mirror: *const circbuf_mirror_t, nu
 /// Parameters: n: at least so many, though no more than the ring holds; 0 means 1. timeout_ms: 0 only looks,
 /// CIRCBUF_NO_TIMEOUT has no limit.
 ///
-/// Returns: how many there are; 0 when the time is over, and the writer lives, or is another library's;
+/// Returns: how many there are; 0 when the time is over or a signal came, and the writer lives, or is another library's;
 /// -EOWNERDEAD when it has died, -ENODATA when it has ended in order, -ENOENT when there is no stream: and no frames are
 /// left; -ESTALE when circbuf_mirror_format is to be asked; -EPROTO when the stream is damaged.
 ///
@@ -1035,9 +1073,10 @@ unsafe fn give_span(to: *mut circbuf_span_t, read: impl FnOnce() -> crate::circb
         // SAFETY: the caller's promise.
         unsafe { check_sized(to, "span") }?;
     }
-    let Span { first, count, lost, ring } = read()?;
+    let Span { first, count, lost, ring, metadata_generation } = read()?;
     if !to.is_null() {
-        let span = circbuf_span_t { size: 0, first, count: count as u64, lost, ring };
+        let count = count as u64;
+        let span = circbuf_span_t { size: 0, first, count, lost, ring, metadata_generation, reserved: 0 };
         // SAFETY: the caller's promise.
         unsafe { write_sized(to, &span, "span") }?;
     }

@@ -23,9 +23,10 @@
 //! was replaced know where it ended.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::error::{Error, Result};
-use crate::shm::{Access, Bell, Mapping, ReadWords, Segment, WriteWords, laps, seqlock};
+use crate::shm::{Access, Bell, Fixed, ReadWords, Segment, WriteWords, laps, seqlock};
 use crate::sys::{self, ProcessId};
 
 /// Bytes of a header's file with the extension.
@@ -115,9 +116,9 @@ impl Block {
 /// The extension in shared memory.
 #[derive(Debug)]
 pub(super) struct Extension {
-    words: Mapping,
+    words: Fixed<WORDS>,
     /// Missing when the file may not be written by this process.
-    bell: Option<Bell>,
+    bell: Option<Bell<EVENTS>>,
 }
 
 impl Extension {
@@ -134,21 +135,22 @@ impl Extension {
             return Ok(None);
         }
         let mapped = |result| Error::file("mmap", path)(result);
-        let words = Mapping::new(segment, BEGIN, WORDS, Access::Read).map_err(mapped)?;
+        let words: Fixed<WORDS> = Fixed::new(segment, BEGIN, Access::Read).map_err(mapped)?;
         let Ok([first]) = words.load(BLOCK);
         if first as u32 != MAGIC {
             return Ok(None);
         }
         // The one page that readers write to; without it they look again and again.
         let bell = Segment::open_writable(path).ok().filter(|again| is_same(again, segment));
-        let sleepers = bell.and_then(|again| Mapping::new(&again, SLEEPERS, 1, Access::Write).ok());
-        Ok(Some(Self { words, bell: sleepers.map(|sleepers| Bell::new(EVENTS, sleepers)) }))
+        let sleepers = bell.and_then(|again| Fixed::new(&again, SLEEPERS, Access::Write).ok());
+        Ok(Some(Self { words, bell: sleepers.map(Bell::new) }))
     }
 
     /// That of a file which is as long as it must be, for its writer.
     pub(super) fn map(segment: &Segment, path: &Path) -> Result<Self> {
-        let map = |at, len| Mapping::new(segment, at, len, Access::Write).map_err(Error::file("mmap", path));
-        Ok(Self { words: map(BEGIN, WORDS)?, bell: Some(Bell::new(EVENTS, map(SLEEPERS, 1)?)) })
+        let words = Fixed::new(segment, BEGIN, Access::Write).map_err(Error::file("mmap", path))?;
+        let sleepers = Fixed::new(segment, SLEEPERS, Access::Write).map_err(Error::file("mmap", path))?;
+        Ok(Self { words, bell: Some(Bell::new(sleepers)) })
     }
 
     /// Changes with every change of block or header.
@@ -202,8 +204,7 @@ impl Extension {
     #[inline(always)]
     fn ring(&self) {
         if let Some(bell) = &self.bell {
-            let Ok([events]) = self.words.load(EVENTS);
-            bell.ring(&self.words, (events as u32).wrapping_add(1));
+            bell.ring(&self.words);
         }
     }
 
@@ -232,11 +233,9 @@ impl Extension {
         self.bell.as_ref().map(|bell| bell.announce(&self.words))
     }
 
-    pub(super) fn sleep(&self, count: u32, limit: std::time::Duration) {
-        match &self.bell {
-            Some(bell) => bell.sleep(&self.words, count, limit),
-            None => std::thread::sleep(limit),
-        }
+    /// Sleeps after an announcement; [`Bell::sleep`].
+    pub(super) fn sleep(&self, count: u32, limit: Duration) -> bool {
+        self.bell.as_ref().is_some_and(|bell| bell.sleep(&self.words, count, limit))
     }
 }
 

@@ -23,6 +23,7 @@
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::extension::FILE_LEN;
 use super::format::{Dtype, Format, MAX_DIMENSIONS, MAX_KEY, cut_key};
 use crate::shm::{Access, Place, Segment, Slots};
 
@@ -154,8 +155,11 @@ impl Header {
             [MAGIC, other] => {
                 return Err(Error::malformed(path, format!("struct_version {other}, this build reads 0 to 2")));
             }
-            // Layout 0 begins with a boolean, then a character that is NUL before there is a format.
-            _ if first[0][0] <= 1 && (first[0][1] == 0 || Dtype::new(first[0][1]).is_some()) => Layout::V0,
+            // Layout 0 begins with a boolean and a character.
+            _ if first[0][0] <= 1 && Dtype::new(first[0][1]).is_some() => Layout::V0,
+            // Before there is a format that is NUL; but so begins a header of any layout that is being made.
+            [0, _] if len == Layout::V0.header_size() as u64 || len >= FILE_LEN => Layout::V0,
+            [0, _] => return Err(Error::malformed(path, "no header of a stream, or not yet: it begins with zeros")),
             [magic, _] => {
                 let why = format!("no header of a stream: it begins with {magic:#010x}, and not with {MAGIC:#010x}");
                 return Err(Error::malformed(path, why));
@@ -259,9 +263,9 @@ impl Header {
     /// Publishes frames to the peer's readers: first the index, then a wrap, if there was one, as the peer does.
     #[inline(always)]
     pub(super) fn set_progress(&self, progress: Progress, wrapped: bool) {
-        self.numbers.store_plain(field::INDEX, progress.index);
+        self.numbers.store_word(field::INDEX, progress.index);
         if wrapped {
-            self.numbers.store_plain(field::WRAPS, progress.wraps);
+            self.numbers.store_word(field::WRAPS, progress.wraps);
         }
     }
 }

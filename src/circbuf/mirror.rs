@@ -17,7 +17,7 @@ use super::names::Names;
 use super::ring::{Part, Ring};
 use super::turn;
 use crate::shm::{Access, Patience, Segment};
-use crate::sys::ProcessId;
+use crate::sys::{self, ProcessId};
 
 /// How a mirror begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Span {
     pub lost: u64,
     /// Which ring they are of: each that a mirror reads has another number.
     pub ring: u64,
+    /// Generation of the metadata that the stream has now, 0 when it has none.
+    pub metadata_generation: u32,
 }
 
 /// Frames in the ring, which may be overwritten at any moment: [`Mirror::is_intact`] tells, afterwards.
@@ -88,9 +90,8 @@ pub enum Wait {
 /// What ends when something may have happened.
 #[derive(Debug)]
 pub struct Sleep {
-    link: Option<Arc<Link>>,
-    /// What the bell counts, if there is one to sleep by.
-    count: Option<u32>,
+    /// Whose bell to sleep by, and what it counts.
+    bell: Option<(Arc<Link>, u32)>,
     limit: Duration,
 }
 
@@ -211,7 +212,7 @@ impl Link {
                 None => {
                     // The peer has nothing to tell a change by: twice the same is the best there is.
                     let (header, again) = (self.header.snapshot(), self.header.snapshot());
-                    (header == again).then(|| Seen { mark: Mark::Foreign(header.epoch), block: None, header })
+                    (header == again).then_some(Seen { mark: Mark::Foreign(header.epoch), block: None, header })
                 }
             };
             if seen.is_some() || patience.is_over() {
@@ -328,7 +329,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Waits until there are at least so many frames, 1 or more, or something else is to be said.
+    /// Waits until there are at least so many frames, 1 or more, something else is to be said, or a signal comes.
     ///
     /// That its writer has ended or died is said at once by the first wait, and by later ones when their time is over:
     /// they wait for the next writer.
@@ -341,10 +342,9 @@ impl Mirror {
                 Wait::Over(awaited) => return Ok(awaited),
                 Wait::Sleep(sleep) => {
                     let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
-                    if left.is_zero() {
+                    if left.is_zero() || sleep.sleep(left) {
                         return self.verdict();
                     }
-                    sleep.sleep(left);
                 }
             }
         }
@@ -639,7 +639,7 @@ impl Reader {
             let count = room.min(limit).min(usize::try_from(end - first).unwrap_or(usize::MAX));
             if count == 0 {
                 self.look(names, LOOK)?;
-                return Ok(self.told(Span { first, count, lost: 0, ring: self.attached_id() }));
+                return Ok(self.told(self.span(first, count)));
             }
             let mut done = 0;
             for part in ring.parts(attached.index(first), count) {
@@ -666,7 +666,7 @@ impl Reader {
                 self.position = first;
             }
             if count > 0 {
-                let span = Span { first, count, lost: 0, ring: self.attached_id() };
+                let span = self.span(first, count);
                 if times.is_some() {
                     return Ok(span);
                 }
@@ -676,7 +676,7 @@ impl Reader {
             }
         }
         // The writer laps every copy.
-        Ok(self.told(Span { first: self.position, count: 0, lost: 0, ring: self.attached_id() }))
+        Ok(self.told(self.span(self.position, 0)))
     }
 
     fn view(&mut self, names: &Names, limit: usize) -> Result<View> {
@@ -693,7 +693,7 @@ impl Reader {
             let count = limit.min(usize::try_from(end - first).unwrap_or(usize::MAX));
             let (memory, index) = (attached.ring.clone(), attached.index(first));
             let counts = memory.parts(index, count).map(|part| part.count);
-            let span = Span { first, count, lost: 0, ring: attached.id };
+            let span = self.span(first, count);
             if count == 0 {
                 self.look(names, LOOK)?;
             } else {
@@ -732,8 +732,10 @@ impl Reader {
         Span { lost: std::mem::take(&mut self.untold), ..span }
     }
 
-    fn attached_id(&self) -> u64 {
-        self.attached.as_ref().map_or(0, |attached| attached.id)
+    fn span(&self, first: u64, count: usize) -> Span {
+        let ring = self.attached.as_ref().map_or(0, |attached| attached.id);
+        let metadata_generation = self.seen.as_ref().map_or(0, |seen| seen.header.epoch.metadata);
+        Span { first, count, lost: 0, ring, metadata_generation }
     }
 
     /// The frames of a range of time.
@@ -791,8 +793,7 @@ impl Reader {
                 nap
             }
         };
-        let link = self.link.clone().filter(|_| bell.is_some());
-        Ok(Wait::Sleep(Sleep { link, count: bell, limit }))
+        Ok(Wait::Sleep(Sleep { bell: self.link.clone().zip(bell), limit }))
     }
 
     fn find(&mut self, names: &Names, frames: u64) -> Result<Option<Awaited>> {
@@ -896,14 +897,12 @@ impl Attached {
 }
 
 impl Sleep {
-    /// Sleeps until something may have happened, no longer than `limit`.
-    pub fn sleep(&self, limit: Duration) {
+    /// Sleeps until something may have happened, no longer than `limit`, unless a signal comes: whether one has.
+    pub fn sleep(&self, limit: Duration) -> bool {
         let limit = self.limit.min(limit);
-        match (&self.link, self.count) {
-            (Some(link), Some(count)) if link.extension.is_some() => {
-                link.extension.as_ref().expect("a bell is of an extension").sleep(count, limit);
-            }
-            _ => std::thread::sleep(limit),
+        match &self.bell {
+            Some((link, count)) => link.extension.as_ref().is_some_and(|extension| extension.sleep(*count, limit)),
+            None => sys::nap(limit),
         }
     }
 }

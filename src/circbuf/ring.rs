@@ -173,16 +173,25 @@ impl Ring {
         }
     }
 
+    /// Writes frames that lie in one piece, if they are of a size for that; says whether they were.
     #[inline(always)]
-    pub(super) fn write_timestamps(&self, part: Part, timestamp: impl Fn(usize) -> f64) {
+    pub(super) fn try_write(&self, index: usize, frames: &[u8]) -> bool {
+        self.bytes.try_copy_in(self.begin + index * self.frame_size, frames)
+    }
+
+    /// Writes as many timestamps, if the layout has any.
+    #[inline(always)]
+    pub(super) fn write_timestamps(&self, index: usize, timestamps: &[f64]) {
         if self.has_timestamps() {
-            self.bytes.store_floats(part.index * TIME, part.count, timestamp);
+            self.bytes.try_copy_floats_in(index * TIME, timestamps);
         }
     }
 
-    pub(super) fn write_given_timestamps(&self, part: Part, timestamps: &[f64]) {
+    /// Writes timestamps of a constant rate, if the layout has any: `origin` is that from which `first` periods count.
+    #[inline(always)]
+    pub(super) fn derive_timestamps(&self, part: Part, origin: f64, first: f64, period: f64) {
         if self.has_timestamps() {
-            self.write_timestamps(part, |i| timestamps[i]);
+            self.bytes.store_ramp(part.index * TIME, part.count, origin, first, period);
         }
     }
 

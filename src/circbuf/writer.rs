@@ -81,9 +81,10 @@ struct Stream {
     frame_size: usize,
     ring: Arc<Ring>,
     progress: Progress,
-    /// A frame's time is `time + (its number - number) / rate`.
+    /// A frame's time is `time + (its number - number) * period`; without a rate the period is infinite.
     time: f64,
     number: u64,
+    period: f64,
     /// Frames that are reserved.
     reserved: Option<u64>,
 }
@@ -161,6 +162,14 @@ impl CircBuf {
     #[inline(always)]
     pub fn write(&self, source: &Source<'_>, timestamps: Option<&[f64]>) -> Result<()> {
         self.turn()?.write(source, timestamps)
+    }
+
+    /// Writes `n` frames if there is nothing to think about: it is nobody else's turn, they have a time, and find room
+    /// before the end of the ring. Says whether it was so; [`CircBuf::write_with`] does the rest. `what` gives their bytes, of
+    /// which it is told the number, and their timestamps, if there are any.
+    #[inline(always)]
+    pub fn write_plain<'a>(&self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
+        self.epoch.is_current() && self.writer.try_lock().is_ok_and(|mut writer| writer.write_plain(n, what))
     }
 
     /// The same where what there is to write depends on the format, and on the bytes of a frame.
@@ -279,11 +288,9 @@ impl Writer {
         self.link.extension.write(block, || self.link.header.set_format(&format, generation));
         self.link.committed = self.link.claimed;
         self.link.extension.begin(self.link.committed);
-        if old.stage == Stage::Live {
-            remove(&self.names.ring(old.generation))?;
-        }
         self.stream = Some(Stream {
             frame_size: format.frame_size(),
+            period: format.rate.recip(),
             format,
             ring: Arc::new(ring),
             progress: Progress::default(),
@@ -291,7 +298,42 @@ impl Writer {
             number: block.first,
             reserved: None,
         });
+        if old.stage == Stage::Live {
+            remove(&self.names.ring(old.generation))?;
+        }
         Ok(true)
+    }
+
+    /// Does not panic.
+    #[inline(always)]
+    fn write_plain<'a>(&mut self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
+        let Self { link, stream: Some(stream), .. } = self else { return false };
+        let index = stream.progress.next(&stream.ring);
+        let room = stream.ring.frames().saturating_sub(index);
+        if n.wrapping_sub(1) >= room || stream.reserved.is_some() {
+            return false;
+        }
+        // What finds room in the ring is no more than there can be.
+        let (frames, timestamps) = what(n.wrapping_mul(stream.frame_size));
+        let number = link.committed;
+        match timestamps {
+            Some(times) => {
+                let Some(last) = times.get(n - 1) else { return false };
+                link.claim(n as u64);
+                stream.ring.write_timestamps(index, times);
+                (stream.time, stream.number) = (*last, number + n as u64 - 1);
+            }
+            None if stream.period.is_finite() => {
+                link.claim(n as u64);
+                stream.derive_timestamps(Part { index, count: n }, number);
+            }
+            None => return false,
+        }
+        if !stream.ring.try_write(index, frames) {
+            return false;
+        }
+        link.publish(stream, n);
+        true
     }
 
     #[inline(always)]
@@ -321,7 +363,7 @@ impl Writer {
             if part.count > 0 {
                 stream.ring.write(part, source, done, &stream.format);
                 match timestamps {
-                    Some(times) => stream.ring.write_given_timestamps(part, &times[done..]),
+                    Some(times) => stream.ring.write_timestamps(part.index, &times[done..done + part.count]),
                     None => stream.derive_timestamps(part, committed + done as u64),
                 }
                 done += part.count;
@@ -539,9 +581,8 @@ impl Drop for Writer {
 impl Stream {
     #[inline(always)]
     fn derive_timestamps(&self, part: Part, number: u64) {
-        let (time, period) = (self.time, self.format.rate.recip());
-        let from = number.wrapping_sub(self.number) as f64;
-        self.ring.write_timestamps(part, |i| time + (from + i as f64) * period);
+        let periods = number.wrapping_sub(self.number).cast_signed() as f64;
+        self.ring.derive_timestamps(part, self.time, periods, self.period);
     }
 }
 

@@ -13,10 +13,11 @@
 //! those who sleep; the sleepers' word is all that they write, and the worst that they can do with it is to be woken.
 
 use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::mapping::Mapping;
-use super::words::{Fence, ReadWords, WriteWords};
+use super::mapping::Fixed;
+use super::words::{Fence, ReadWords, WriteWords, lower_half};
 use crate::sys;
 
 /// Counts an event; says whether somebody is to be woken.
@@ -40,34 +41,32 @@ pub(super) fn announce<M: ReadWords<Error = Infallible>, S: WriteWords>(memory: 
     count as u32
 }
 
-/// The word of the count, and that of the sleepers.
+/// The word of the sleepers. Word `AT` of what the calls are given is the count.
 #[derive(Debug)]
-pub(crate) struct Bell {
-    sleepers: Mapping,
-    at: usize,
-}
+pub(crate) struct Bell<const AT: usize>(Fixed<1>);
 
-impl Bell {
-    /// The count is word `at` of what the calls are given. `sleepers` is mapped for writing.
-    pub(crate) fn new(at: usize, sleepers: Mapping) -> Self {
-        Self { sleepers, at }
+impl<const AT: usize> Bell<AT> {
+    /// `sleepers` is mapped for writing.
+    pub(crate) fn new(sleepers: Fixed<1>) -> Self {
+        Self(sleepers)
     }
 
-    /// Tells of an event. `count` is another one than the last.
+    /// Tells of an event.
     #[inline(always)]
-    pub(crate) fn ring(&self, words: &Mapping, count: u32) {
-        if strike(&**words, self.at, &*self.sleepers, count) {
-            sys::futex_wake_all(words.lower_half(self.at));
+    pub(crate) fn ring<const N: usize>(&self, words: &[AtomicU64; N]) {
+        let Ok([count]) = words.load(AT);
+        if strike(words, AT, &*self.0, (count as u32).wrapping_add(1)) {
+            sys::futex_wake_all(lower_half(&words[AT]));
         }
     }
 
     /// To be called before the last look for events: what happens after it ends [`Bell::sleep`].
-    pub(crate) fn announce(&self, words: &Mapping) -> u32 {
-        announce(&**words, self.at, &*self.sleepers)
+    pub(crate) fn announce<const N: usize>(&self, words: &[AtomicU64; N]) -> u32 {
+        announce(words, AT, &*self.0)
     }
 
-    /// Sleeps until there is an event, for a limited time.
-    pub(crate) fn sleep(&self, words: &Mapping, count: u32, limit: Duration) {
-        sys::futex_wait(words.lower_half(self.at), count, limit);
+    /// Sleeps until there is an event, for a limited time, unless a signal comes: whether one has.
+    pub(crate) fn sleep<const N: usize>(&self, words: &[AtomicU64; N], count: u32, limit: Duration) -> bool {
+        sys::futex_wait(lower_half(&words[AT]), count, limit)
     }
 }

@@ -48,10 +48,20 @@ impl Bytes {
     /// Copies bytes to `at`.
     #[inline(always)]
     pub(crate) fn copy_in(&self, at: usize, from: &[u8]) {
-        let to = self.writable(at, from.len());
-        // SAFETY: within the mapping, and writable; a caller's slice does not lie in it, or is only that of a mapping of
-        // its own.
-        unsafe { std::ptr::copy(from.as_ptr(), to, from.len()) };
+        assert!(self.try_copy_in(at, from));
+    }
+
+    /// The same, unless they lead out of what may be written: says whether it was so.
+    #[inline(always)]
+    pub(crate) fn try_copy_in(&self, at: usize, from: &[u8]) -> bool {
+        let is_inside = at <= self.writable && from.len() <= self.writable - at;
+        if is_inside {
+            let to = self.raw.as_mut_ptr().wrapping_add(at);
+            // SAFETY: within the mapping, and writable; a caller's slice does not lie in it, or is only that of a mapping
+            // of its own.
+            unsafe { std::ptr::copy(from.as_ptr(), to, from.len()) };
+        }
+        is_inside
     }
 
     /// Copies `count` items of `N` bytes to `at` and behind it, from every `stride` bytes of a slice, the first from
@@ -77,14 +87,34 @@ impl Bytes {
         unsafe { std::ptr::copy(from, to.as_mut_ptr().cast(), to.len()) };
     }
 
-    /// Stores `count` floats at `at`, the first of them `value(0)`.
+    /// Copies floats to `at`; says whether that may be written.
     #[inline(always)]
-    pub(crate) fn store_floats(&self, at: usize, count: usize, value: impl Fn(usize) -> f64) {
-        let to = self.writable(at, count * 8).cast::<f64>();
-        for i in 0..count {
-            // SAFETY: float `i` of `count` lies within what was checked above.
-            unsafe { to.add(i).write_unaligned(value(i)) };
+    pub(crate) fn try_copy_floats_in(&self, at: usize, from: &[f64]) -> bool {
+        // SAFETY: as long, less aligned, and all bytes of floats are initialized.
+        self.try_copy_in(at, unsafe { std::slice::from_raw_parts(from.as_ptr().cast(), size_of_val(from)) })
+    }
+
+    /// Stores floats at `at`: `origin` and `first` times `step`, then a `step` more for each; says whether that may be
+    /// written.
+    #[inline(always)]
+    pub(crate) fn store_ramp(&self, at: usize, count: usize, origin: f64, first: f64, step: f64) -> bool {
+        let is_inside = at <= self.writable && count <= (self.writable - at) / 8;
+        if is_inside {
+            let to = self.raw.as_mut_ptr().wrapping_add(at).cast::<[f64; 4]>();
+            // Four at once: one by one, each waits for the count before it, and integers become floats no faster.
+            let mut counts = [first, first + 1.0, first + 2.0, first + 3.0];
+            for i in 0..count / 4 {
+                // SAFETY: within the mapping, and writable.
+                unsafe { to.add(i).write_unaligned(counts.map(|count| origin + count * step)) };
+                counts = counts.map(|count| count + 4.0);
+            }
+            let to = to.wrapping_add(count / 4).cast::<f64>();
+            for (i, steps) in counts.iter().take(count % 4).enumerate() {
+                // SAFETY: as above.
+                unsafe { to.add(i).write_unaligned(origin + steps * step) };
+            }
         }
+        is_inside
     }
 
     /// The float at `at`.

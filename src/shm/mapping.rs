@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Deref;
+use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -58,5 +59,30 @@ impl Deref for Mapping {
 
     fn deref(&self) -> &Words {
         &self.words
+    }
+}
+
+/// As many words of a file as the program knows.
+#[derive(Debug)]
+pub(crate) struct Fixed<const N: usize>(MmapRaw);
+
+impl<const N: usize> Fixed<N> {
+    /// Maps `N` words from `offset`, a multiple of 8.
+    pub(crate) fn new(segment: &Segment, offset: u64, access: Access) -> io::Result<Self> {
+        if !offset.is_multiple_of(8) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        map(segment, offset, N * 8, access).map(Self)
+    }
+}
+
+impl<const N: usize> Deref for Fixed<N> {
+    type Target = [AtomicU64; N];
+
+    #[inline(always)]
+    fn deref(&self) -> &[AtomicU64; N] {
+        // SAFETY: as long and as aligned as was asked, and mapped for as long as this lives. Only who has asked for
+        // `Access::Write` stores.
+        unsafe { &*self.0.as_ptr().cast() }
     }
 }

@@ -30,7 +30,7 @@ mod words;
 pub(crate) use bell::Bell;
 pub(crate) use bytes::Bytes;
 pub(crate) use lock::Lock;
-pub(crate) use mapping::{Access, Mapping};
+pub(crate) use mapping::{Access, Fixed, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
 pub(crate) use slots::{Numbers, Place, Shape, Slots};

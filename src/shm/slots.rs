@@ -218,6 +218,19 @@ impl Slots {
         unsafe { slot.form.store(slot.address, bits) };
     }
 
+    /// Stores a number of 64 bits in this machine's order; says whether it was one.
+    #[inline(always)]
+    pub(crate) fn store_word(&self, index: usize, value: u64) -> bool {
+        match self.slots.get(index) {
+            Some(slot) if index < self.writable && slot.form == (Form { size: 8, swapped: false }) => {
+                // SAFETY: within the mapping, and writable.
+                unsafe { store_unaligned(slot.address.cast(), value) };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Replaces a number by what `change` makes of it: at once if it is aligned; if not, others may come between.
     pub(crate) fn update<E>(&self, index: usize, mut change: impl FnMut(u64) -> Result<u64, E>) -> Result<(), E> {
         let slot = self.slots[..self.writable][index];

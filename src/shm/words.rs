@@ -77,14 +77,6 @@ impl Words {
         Self { first: first.cast(), len }
     }
 
-    /// The lower half of a word.
-    #[inline]
-    pub(super) fn lower_half(&self, at: usize) -> &AtomicU32 {
-        let word = self.word(at).as_ptr().cast::<AtomicU32>();
-        // SAFETY: within the word. Both halves are accessed together too, which the hardware does not mind.
-        unsafe { &*word.add(if cfg!(target_endian = "big") { 1 } else { 0 }) }
-    }
-
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -104,11 +96,7 @@ impl ReadWords for Words {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Result<[u64; N], Infallible> {
         assert!(at <= self.len && N <= self.len - at); // so that `word` need not look at each
-        let mut words = [0; N];
-        for (i, word) in words.iter_mut().enumerate() {
-            *word = self.word(at + i).load(Ordering::Relaxed);
-        }
-        Ok(words)
+        Ok(std::array::from_fn(|i| self.word(at + i).load(Ordering::Relaxed)))
     }
 
     #[inline]
@@ -132,6 +120,46 @@ impl WriteWords for Words {
     fn order(&self, _: Fence) {
         fence(Ordering::SeqCst);
     }
+}
+
+/// As many words as the program knows: indices that it knows, too, cost no check.
+impl<const LEN: usize> ReadWords for [AtomicU64; LEN] {
+    type Error = Infallible;
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize) -> Result<[u64; N], Infallible> {
+        Ok(std::array::from_fn(|i| self[at + i].load(Ordering::Relaxed)))
+    }
+
+    #[inline(always)]
+    fn acquire(&self, _: Fence) {
+        fence(Ordering::Acquire);
+    }
+}
+
+impl<const LEN: usize> WriteWords for [AtomicU64; LEN] {
+    #[inline(always)]
+    fn store(&self, at: usize, value: u64) {
+        self[at].store(value, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn release(&self, _: Fence) {
+        fence(Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn order(&self, _: Fence) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The lower half of a word.
+#[inline]
+pub(super) fn lower_half(word: &AtomicU64) -> &AtomicU32 {
+    let half = word.as_ptr().cast::<AtomicU32>();
+    // SAFETY: within the word. Both halves are accessed together too, which the hardware does not mind.
+    unsafe { &*half.add(if cfg!(target_endian = "big") { 1 } else { 0 }) }
 }
 
 /// A struct that is `N` words and nothing else.

@@ -18,7 +18,7 @@ pub(crate) use clock::{Clock, coarse_realtime};
 pub(crate) use eventfd::EventFd;
 pub(crate) use file::{allocate, effective_user, link_open_file, lock};
 pub(crate) use fork::ProcessEpoch;
-pub(crate) use futex::{futex_wait, futex_wake_all};
+pub(crate) use futex::{futex_wait, futex_wake_all, nap};
 pub(crate) use kernel_clock::{Discipline, KernelClock, KernelLeap};
 pub(crate) use poll::{Polled, poll};
 pub(crate) use process::ProcessId;

@@ -33,7 +33,7 @@ fn a_new_store() {
     for path in [&path, &sidecar_of(&path)] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o640);
     }
-    assert_eq!(taken(&store).unwrap(), []);
+    assert_eq!(taken(&store).unwrap(), [0; 0]);
     expect(store.worker(0), libc::ENOENT);
     expect(values(&store, 64), libc::ENOENT);
     expect(store.schema(u32::MAX), libc::ENOENT);
@@ -243,7 +243,7 @@ fn what_is_no_segment_for_a_worker() {
     expect(store.allocate(Some(&wordy), "", 0), libc::EMSGSIZE);
     expect(store.allocate(Some(&requests()), &"x".repeat(70_000), 0), libc::EMSGSIZE);
     expect(store.allocate(Some(&requests()), "", u32::MAX), libc::ESRCH);
-    assert_eq!(taken(&store).unwrap(), [], "nothing was taken");
+    assert_eq!(taken(&store).unwrap(), [0; 0], "nothing was taken");
 
     let segment = store.allocate(Some(&requests()), "web", 0).unwrap();
     observer(&requests(), &path, segment).set(3, Value::Unsigned(9)).unwrap();

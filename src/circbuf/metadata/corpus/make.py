@@ -12,6 +12,7 @@ import math
 import pathlib
 import pickle
 import sys
+from collections import OrderedDict
 
 import numpy as np
 from ezmsg.tools.shmem.aux_meta import encode_aux
@@ -31,6 +32,7 @@ PLAIN = {
     "tuples": [(), (1,), (1, "two"), (1, 2, 3), (1, 2, 3, 4)],
     "nested": {"a": {"$b": [{"c": (1.0, [None])}]}},
     "again": [["shared"] * 3] * 3,
+    "ordered": OrderedDict(b=1, a=2),
 }
 
 NUMPY = {

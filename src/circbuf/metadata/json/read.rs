@@ -16,19 +16,16 @@ const DEEPEST: usize = MAX_DEPTH - 2;
 /// The metadata that a text describes.
 pub(in super::super) fn read(text: &str) -> Result<Metadata> {
     let json: Json = serde_json::from_str(text).map_err(|error| MetadataError::json(format!("no JSON: {error}")))?;
-    let mut metadata = Metadata::default();
-    for (name, json) in object(&json)? {
-        let read = match name.as_str() {
-            "dims" => texts(json).map(|dims| metadata.dims = dims),
-            "axes" => axes(json).map(|axes| metadata.axes = axes),
-            "attrs" => object(json).and_then(|attrs| dict(attrs, 0)).map(|attrs| metadata.attrs = attrs),
-            "key" => string(json).map(|key| metadata.key = key.to_owned()),
-            "buffered_axis" => text_or_null(json).map(|axis| metadata.buffered_axis = axis),
-            "stream_dim" => text_or_null(json).map(|dim| metadata.stream_dim = dim),
-            _ => wrong("metadata has dims, axes, attrs, key, buffered_axis and stream_dim, and nothing else"),
-        };
-        read.map_err(|error| error.within(name))?;
-    }
+    let members = object(&json)?;
+    only(members, &["dims", "axes", "attrs", "key", "buffered_axis", "stream_dim"])?;
+    let mut metadata = Metadata {
+        dims: member(members, "dims", texts)?.unwrap_or_default(),
+        axes: member(members, "axes", axes)?.unwrap_or_default(),
+        attrs: member(members, "attrs", |attrs| dict(object(attrs)?, 0))?.unwrap_or_default(),
+        key: member(members, "key", text_of)?.unwrap_or_default(),
+        buffered_axis: member(members, "buffered_axis", text_or_null)?.flatten(),
+        stream_dim: member(members, "stream_dim", text_or_null)?.flatten(),
+    };
     metadata.settle(MetadataError::json)?;
     Ok(metadata)
 }
@@ -61,6 +58,27 @@ fn string(json: &Json) -> Result<&str> {
     json.as_str().map_or_else(|| misfit(json, "a text"), Ok)
 }
 
+fn text_of(json: &Json) -> Result<String> {
+    string(json).map(str::to_owned)
+}
+
+fn text_or_null(json: &Json) -> Result<Option<String>> {
+    if json.is_null() { Ok(None) } else { text_of(json).map(Some) }
+}
+
+/// What `read` makes of a member, if there is one.
+fn member<T>(members: &Map<String, Json>, name: &str, read: impl FnOnce(&Json) -> Result<T>) -> Result<Option<T>> {
+    members.get(name).map(read).transpose().map_err(|error| error.within(name))
+}
+
+/// Nothing else is a member.
+fn only(members: &Map<String, Json>, known: &[&str]) -> Result<()> {
+    match members.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(other) => Err(MetadataError::json(format!("no such member: here are {}", known.join(", "))).within(other)),
+        None => Ok(()),
+    }
+}
+
 /// What `read` makes of each element.
 fn each<T>(json: &Json, read: impl Fn(&Json) -> Result<T>) -> Result<Vec<T>> {
     let indexed = list(json)?.iter().enumerate();
@@ -68,11 +86,7 @@ fn each<T>(json: &Json, read: impl Fn(&Json) -> Result<T>) -> Result<Vec<T>> {
 }
 
 fn texts(json: &Json) -> Result<Vec<String>> {
-    each(json, |item| string(item).map(str::to_owned))
-}
-
-fn text_or_null(json: &Json) -> Result<Option<String>> {
-    if json.is_null() { Ok(None) } else { string(json).map(|text| Some(text.to_owned())) }
+    each(json, text_of)
 }
 
 fn size(json: &Json) -> Result<usize> {
@@ -119,42 +133,25 @@ fn axes(json: &Json) -> Result<Vec<(String, Axis)>> {
 
 fn axis(name: &str, json: &Json) -> Result<Axis> {
     let members = object(json)?;
-    let (known, what): (&[&str], _) = match members.get("kind").map(string).transpose().map_err(|e| e.within("kind"))? {
-        Some("linear") => (&["kind", "unit", "gain", "offset"], "kind, unit, gain and offset"),
-        Some("coord") => {
-            (&["kind", "unit", "dims", "dtype", "shape", "data"], "kind, unit, dims, dtype, shape and data")
+    let is_linear = member(members, "kind", |json| match string(json)? {
+        "linear" => Ok(true),
+        "coord" => Ok(false),
+        _ => misfit(json, "linear or coord"),
+    })?;
+    let unit = member(members, "unit", text_of)?.unwrap_or_default();
+    match is_linear {
+        Some(true) => {
+            only(members, &["kind", "unit", "gain", "offset"])?;
+            let gain = member(members, "gain", float)?.unwrap_or(1.0);
+            Ok(Axis::Linear { unit, gain, offset: member(members, "offset", float)? })
         }
-        Some(other) => {
-            return wrong(format!("\"{}\" is not linear or coord", short(other)))
-                .map_err(|e: MetadataError| e.within("kind"));
+        Some(false) => {
+            only(members, &["kind", "unit", "dims", "dtype", "shape", "data"])?;
+            let dims = member(members, "dims", texts)?.unwrap_or_else(|| vec![name.to_owned()]);
+            Ok(Axis::Coord { unit, dims, data: array(members, 2)? })
         }
-        None => return wrong("an axis is of kind linear or coord: say which"),
-    };
-    if let Some(other) = members.keys().find(|member| !known.contains(&member.as_str())) {
-        let error = MetadataError::json(format!("an axis of this kind has {what}, and nothing else"));
-        return Err(error.within(other));
+        None => wrong("an axis is of kind linear or coord: say which"),
     }
-    let number = |name, default| match members.get(name) {
-        Some(json) => float(json).map_err(|error| error.within(name)),
-        None => Ok(default),
-    };
-    let unit = match members.get("unit") {
-        Some(json) => string(json).map_err(|error| error.within("unit"))?.to_owned(),
-        None => String::new(),
-    };
-    if known.contains(&"gain") {
-        return Ok(Axis::Linear {
-            unit,
-            gain: number("gain", 1.0)?,
-            offset: members.get("offset").map(|_| number("offset", 0.0)).transpose()?,
-        });
-    }
-    let dims = match members.get("dims") {
-        Some(json) => texts(json).map_err(|error| error.within("dims"))?,
-        None => vec![name.to_owned()],
-    };
-    let data = members.get("data").map(|data| array(members, data, 2)).transpose()?;
-    Ok(Axis::Coord { unit, dims, data })
 }
 
 // Values
@@ -211,11 +208,8 @@ fn tagged(tag: &str, json: &Json, depth: usize) -> Result<Value> {
     Ok(match tag {
         "$array" => {
             let members = object(json)?;
-            if let Some(other) = members.keys().find(|name| !["dtype", "shape", "data"].contains(&name.as_str())) {
-                return Err(MetadataError::json("an array has dtype, shape and data, and nothing else").within(other));
-            }
-            let Some(data) = members.get("data") else { return wrong("there is no data") };
-            Value::Array(array(members, data, depth)?)
+            only(members, &["dtype", "shape", "data"])?;
+            Value::Array(array(members, depth)?.ok_or_else(|| MetadataError::json("there is no data"))?)
         }
         "$tuple" => Value::Tuple(values(json, depth)?),
         "$bytes" => Value::Bytes(base64(json)?),
@@ -244,44 +238,42 @@ fn base64(json: &Json) -> Result<Vec<u8>> {
 
 // Arrays
 
-/// The array of the members `dtype` and `shape`, both of which may be left to the data.
-fn array(members: &Map<String, Json>, data: &Json, depth: usize) -> Result<Array> {
+/// The array of the members `dtype`, `shape` and `data`; the data says what the others do not.
+fn array(members: &Map<String, Json>, depth: usize) -> Result<Option<Array>> {
     check(depth + 1)?;
-    let within = |name: &'static str| move |error: MetadataError| error.within(name);
-    let stated = members.get("dtype").map(|json| dtype(json, depth + 1).map_err(within("dtype"))).transpose()?;
-    let shape = members.get("shape").map(|json| each(json, size).map_err(within("shape"))).transpose()?;
-    let is_item = |json: &Json| match &stated {
-        Some(Dtype::Scalar(scalar)) if matches!(scalar.kind(), Kind::Complex) => is_pair(json),
-        _ => !json.is_array(),
+    let dtype = member(members, "dtype", |json| dtype(json, depth + 1))?;
+    let shape = member(members, "shape", shape)?;
+    member(members, "data", |data| filled(dtype, shape, data))
+}
+
+fn filled(dtype: Option<Dtype>, shape: Option<Vec<usize>>, data: &Json) -> Result<Array> {
+    let (shape, items) = match (shape, &dtype) {
+        (Some(shape), _) => (shape, list(data)?.iter().collect()),
+        (None, Some(Dtype::Record(_))) => (vec![list(data)?.len()], list(data)?.iter().collect()),
+        (None, Some(Dtype::Scalar(scalar))) if matches!(scalar.kind(), Kind::Complex) => flat(data, is_pair)?,
+        (None, _) => flat(data, |json| !json.is_array())?,
     };
-    let (shape, items) = match (shape, &stated) {
-        (Some(shape), _) => (shape, list(data).map_err(within("data"))?.iter().collect()),
-        (None, Some(Dtype::Record(_))) => {
-            let rows: Vec<_> = list(data).map_err(within("data"))?.iter().collect();
-            (vec![rows.len()], rows)
-        }
-        (None, _) => flat(data, &is_item).map_err(within("data"))?,
-    };
-    let Some(count) = count(&shape) else {
-        return wrong(format!("no array has the shape {shape:?}")).map_err(within("shape"));
-    };
-    if count != items.len() {
-        let why = format!("{} items are not the {count} of shape {shape:?}", items.len());
-        return wrong(why).map_err(within("data"));
+    if count(&shape) != Some(items.len()) {
+        return wrong(format!("{} items are not those of shape {shape:?}", items.len()));
     }
-    let dtype = match stated {
-        Some(dtype) => dtype,
-        None => inferred(&items).map_err(within("data"))?,
-    };
-    let bytes = count.checked_mul(dtype.size()).filter(|bytes| *bytes <= MAX_BYTES);
-    let Some(bytes) = bytes else {
-        return wrong(format!("an array of more than {MAX_BYTES} bytes")).map_err(within("shape"));
-    };
+    let dtype = dtype.map_or_else(|| inferred(&items), Ok)?;
+    let bytes = items.len().saturating_mul(dtype.size());
+    if bytes > MAX_BYTES {
+        return wrong(format!("an array of more than {MAX_BYTES} bytes"));
+    }
     let mut packed = Vec::with_capacity(bytes);
     for (index, item) in items.into_iter().enumerate() {
-        put(&dtype, item, &mut packed).map_err(|error| error.at(index).within("data"))?;
+        put(&dtype, item, &mut packed).map_err(|error| error.at(index))?;
     }
     Array::new(dtype, shape, packed).or_else(|error| wrong(error.to_string()))
+}
+
+fn shape(json: &Json) -> Result<Vec<usize>> {
+    let shape = each(json, size)?;
+    match count(&shape) {
+        Some(_) => Ok(shape),
+        None => wrong(format!("no array has the shape {shape:?}")),
+    }
 }
 
 /// Two numbers, which may be nan or inf, are a complex one.
@@ -290,7 +282,7 @@ fn is_pair(json: &Json) -> bool {
 }
 
 /// The items of nested lists, and the shape that these have.
-fn flat<'j>(data: &'j Json, is_item: &dyn Fn(&Json) -> bool) -> Result<(Vec<usize>, Vec<&'j Json>)> {
+fn flat(data: &Json, is_item: fn(&Json) -> bool) -> Result<(Vec<usize>, Vec<&Json>)> {
     let mut shape = Vec::new();
     let mut first = Some(data);
     while let Some(Json::Array(items)) = first.filter(|json| !is_item(json)) {
@@ -302,12 +294,7 @@ fn flat<'j>(data: &'j Json, is_item: &dyn Fn(&Json) -> bool) -> Result<(Vec<usiz
     Ok((shape, flat))
 }
 
-fn gather<'j>(
-    data: &'j Json,
-    shape: &[usize],
-    is_item: &dyn Fn(&Json) -> bool,
-    flat: &mut Vec<&'j Json>,
-) -> Result<()> {
+fn gather<'j>(data: &'j Json, shape: &[usize], is_item: fn(&Json) -> bool, flat: &mut Vec<&'j Json>) -> Result<()> {
     match (shape, data) {
         ([], item) if is_item(item) => flat.push(item),
         ([length, inner @ ..], Json::Array(items)) if items.len() == *length && !is_item(data) => {
@@ -321,25 +308,24 @@ fn gather<'j>(
 }
 
 fn dtype(json: &Json, depth: usize) -> Result<Dtype> {
-    check(depth)?;
     match json {
         Json::String(name) => name.parse(),
-        Json::Array(_) => each(json, |json| field(json, depth)).map(Dtype::Record),
+        Json::Array(_) => {
+            check(depth)?;
+            each(json, |json| field(json, depth)).map(Dtype::Record)
+        }
         _ => misfit(json, "a dtype, as \"<f4\", or [[\"label\", \"<U16\"], [\"position\", \"<f4\", [3]]]"),
     }
 }
 
 fn field(json: &Json, depth: usize) -> Result<Field> {
     let (name, inner, shape) = match &list(json)?[..] {
-        [name, inner] => (name, inner, Vec::new()),
-        [name, inner, shape] => (name, inner, each(shape, size)?),
+        [name, inner] => (string(name)?, inner, Vec::new()),
+        [name, inner, lengths] => (string(name)?, inner, shape(lengths)?),
         _ => return misfit(json, "a field: name, dtype and perhaps shape"),
     };
-    if count(&shape).is_none() {
-        return wrong(format!("no array has the shape {shape:?}"));
-    }
-    let name = string(name)?;
-    Ok(Field { name: name.to_owned(), dtype: dtype(inner, depth + 1).map_err(|error| error.within(name))?, shape })
+    let dtype = dtype(inner, depth + 1).map_err(|error| error.within(name))?;
+    Ok(Field { name: name.to_owned(), dtype, shape })
 }
 
 /// The dtype that `numpy.array` would give the items.

@@ -1,6 +1,6 @@
 //! Metadata becomes JSON.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value as Json;
@@ -49,7 +49,7 @@ impl Writer {
         if !self.0.is_empty() && !self.0.ends_with(['{', '[', ':']) {
             self.0.push(',');
         }
-        self.0 += &value.to_string();
+        let _ = write!(self.0, "{value}"); // to a String, which cannot fail
     }
 
     fn open(&mut self, bracket: char) {

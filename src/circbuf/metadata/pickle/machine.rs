@@ -55,10 +55,12 @@ pub(super) enum Global {
     Encode,
     /// `bytes()`: no bytes, before protocol 3.
     Bytes,
+    /// `collections.OrderedDict()`, which then gets its items as any dict does.
+    Dict,
 }
 
 impl Global {
-    const ALLOWED: [(&str, &str, Self); 18] = [
+    const ALLOWED: [(&str, &str, Self); 19] = [
         ("numpy", "dtype", Self::Dtype),
         ("numpy", "ndarray", Self::Array),
         ("numpy", "recarray", Self::ArrayClass),
@@ -77,6 +79,7 @@ impl Global {
         ("_codecs", "encode", Self::Encode),
         ("builtins", "bytes", Self::Bytes),
         ("__builtin__", "bytes", Self::Bytes),
+        ("collections", "OrderedDict", Self::Dict),
     ];
 
     fn find(module: &str, name: &str) -> Option<Self> {
@@ -84,7 +87,7 @@ impl Global {
     }
 
     fn is_called(self) -> bool {
-        !matches!(self, Self::ArrayClass | Self::RowClass)
+        !matches!(self, Self::ArrayClass | Self::RowClass | Self::Dict)
     }
 
     fn takes_state(self) -> bool {
@@ -388,6 +391,10 @@ impl<'a> Machine<'a> {
     fn call(&mut self) -> Result<()> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
         match (&self.notes[callee], &self.notes[arguments]) {
+            (Note::Global(Global::Dict), Note::Tuple(none)) if none.is_empty() => {
+                self.push(Note::Dict(Vec::new()));
+                Ok(())
+            }
             (Note::Global(global), Note::Tuple(_)) if global.is_called() => {
                 let global = *global;
                 self.push(Note::Call { global, arguments, state: None });
