@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
-use super::{Extensible, Refusal, call, free, give, guard, read_options, read_sized, write_sized};
+use super::{Extensible, Refusal, call, check_output, free, give, guard, read_options, read_sized, write_sized};
 use crate::circbuf::{
     Awaited, CircBuf, Dtype, Error, Format, Info, Layout, MAX_DIMENSIONS, Metadata, Mirror, MirrorOptions, Options,
     Reservation, Ring, Source, Span, State, Strided, View, short_name,
@@ -469,7 +469,7 @@ pub unsafe extern "C" fn circbuf_reserve(stream: *const circbuf_t, n: usize, out
     // SAFETY: the caller's promise.
     unsafe {
         call(stream, "stream", |stream| -> Outcome {
-            check_sized(out, "out")?;
+            check_output(out, "out")?;
             let Reservation { first, index, counts, ring } = stream.0.reserve(n as u64)?;
             let parts = Parts::of(&ring, index, counts);
             let reservation = circbuf_reservation_t {
@@ -673,7 +673,7 @@ pub unsafe extern "C" fn circbuf_mirror_format(mirror: *const circbuf_mirror_t, 
     // SAFETY: the caller's promise.
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
-            check_sized(out, "out")?;
+            check_output(out, "out")?;
             let (format, _) = mirror.0.format()?;
             write_sized(out, &format_to(&format), "out")?;
             Ok(0)
@@ -774,7 +774,7 @@ pub unsafe extern "C" fn circbuf_mirror_view(
     // SAFETY: the caller's promise.
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
-            check_sized(view, "view")?;
+            check_output(view, "view")?;
             let View { span, index, counts, memory } = mirror.0.view(n.min(i32::MAX as u32) as usize)?;
             let parts = Parts::of(&memory, index, counts);
             let found = circbuf_view_t {
@@ -1055,15 +1055,6 @@ unsafe fn put_text(text: &str, buf: *mut c_char, cap: usize) -> Outcome {
     i32::try_from(text.len()).map_err(|_| Refusal::Argument { status: -libc::EFBIG, why: "a text of more than 2 GiB" })
 }
 
-/// Before anything happens of which a struct is to tell.
-///
-/// # Safety
-/// `to` is NULL or valid for reads and writes of the size in its first field.
-unsafe fn check_sized<T: Extensible>(to: *mut T, name: &'static str) -> Result<(), Refusal<Error>> {
-    // SAFETY: the caller's promise.
-    unsafe { write_sized(to, &T::zeroed(), name) }
-}
-
 /// Has a span be filled, unless it is NULL.
 ///
 /// # Safety
@@ -1071,7 +1062,7 @@ unsafe fn check_sized<T: Extensible>(to: *mut T, name: &'static str) -> Result<(
 unsafe fn give_span(to: *mut circbuf_span_t, read: impl FnOnce() -> crate::circbuf::Result<Span>) -> Outcome {
     if !to.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { check_sized(to, "span") }?;
+        unsafe { check_output(to, "span") }?;
     }
     let Span { first, count, lost, ring, metadata_generation } = read()?;
     if !to.is_null() {

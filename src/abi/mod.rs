@@ -204,6 +204,18 @@ pub(crate) unsafe fn read_options<T: Extensible, E>(from: *const T) -> Result<T,
     unsafe { read_sized(from, "options") }
 }
 
+/// Whether [`write_sized`] could write: asked before anything happens of which the struct is to tell.
+///
+/// # Safety
+/// `to` is NULL or valid for reads of the size in its first field.
+pub(crate) unsafe fn check_output<T: Extensible, E>(to: *const T, name: &'static str) -> Result<(), Refusal<E>> {
+    if to.is_null() {
+        return Err(Refusal::Null(name));
+    }
+    // SAFETY: the caller's promise.
+    checked_size(unsafe { to.cast::<usize>().read_unaligned() }).map(|_| ())
+}
+
 /// Writes a struct for the caller, as much of it as the caller knows; what we do not know is zeroed.
 ///
 /// # Safety

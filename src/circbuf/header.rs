@@ -263,9 +263,9 @@ impl Header {
     /// Publishes frames to the peer's readers: first the index, then a wrap, if there was one, as the peer does.
     #[inline(always)]
     pub(super) fn set_progress(&self, progress: Progress, wrapped: bool) {
-        self.numbers.store_word(field::INDEX, progress.index);
+        self.numbers.store_long(field::INDEX, progress.index);
         if wrapped {
-            self.numbers.store_word(field::WRAPS, progress.wraps);
+            self.numbers.store_long(field::WRAPS, progress.wraps);
         }
     }
 }

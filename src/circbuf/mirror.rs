@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
@@ -16,7 +16,7 @@ use super::metadata::Metadata;
 use super::names::Names;
 use super::ring::{Part, Ring};
 use super::turn;
-use crate::shm::{Access, Patience, Segment};
+use crate::shm::{Access, Patience, Segment, Turn, Turns};
 use crate::sys::{self, ProcessId};
 
 /// How a mirror begins.
@@ -30,7 +30,7 @@ pub struct MirrorOptions {
 #[derive(Debug)]
 pub struct Mirror {
     names: Names,
-    state: Mutex<Reader>,
+    state: Turns<Reader>,
 }
 
 /// Which frames were read.
@@ -137,7 +137,8 @@ struct Reader {
     /// Whether the end of the writer was told.
     is_told: bool,
     looked: Option<Instant>,
-    damaged_since: Option<Instant>,
+    /// Since when what has the name is no stream, and why.
+    damage: Option<(Instant, String)>,
     nap: Duration,
 }
 
@@ -251,7 +252,7 @@ impl Mirror {
         if name.is_empty() {
             return Err(Error::Name);
         }
-        Ok(Self { names: Names::new(name), state: Mutex::new(Reader { options, ..Reader::default() }) })
+        Ok(Self { names: Names::new(name), state: Turns::new(Reader { options, ..Reader::default() }) })
     }
 
     /// What the frames are. Frames of a format that the caller does not know are not read, so this begins it all.
@@ -336,6 +337,12 @@ impl Mirror {
     ///
     /// As [`Mirror::read`].
     pub fn wait(&self, frames: u64, timeout: Option<Duration>) -> Result<Awaited> {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return match self.turn()?.glance(&self.names, frames.max(1))? {
+                Some(awaited) => Ok(awaited),
+                None => self.verdict(),
+            };
+        }
         let begin = Instant::now();
         loop {
             match self.poll(frames)? {
@@ -442,7 +449,7 @@ impl Mirror {
         Ok(info)
     }
 
-    fn turn(&self) -> Result<MutexGuard<'_, Reader>> {
+    fn turn(&self) -> Result<Turn<'_, Reader>> {
         turn(&self.state)
     }
 }
@@ -770,8 +777,7 @@ impl Reader {
         {
             return Ok(Wait::Over(awaited));
         }
-        self.look(names, LOOK)?;
-        if let Some(awaited) = self.find(names, frames)? {
+        if let Some(awaited) = self.glance(names, frames)? {
             return Ok(Wait::Over(awaited));
         }
         let ended = match self.state() {
@@ -796,6 +802,15 @@ impl Reader {
         Ok(Wait::Sleep(Sleep { bell: self.link.clone().zip(bell), limit }))
     }
 
+    /// What there is to be said of what is there, and of what has come in its place.
+    fn glance(&mut self, names: &Names, frames: u64) -> Result<Option<Awaited>> {
+        if let Some(awaited) = self.find(names, frames)? {
+            return Ok(Some(awaited));
+        }
+        self.look(names, LOOK)?;
+        self.find(names, frames)
+    }
+
     fn find(&mut self, names: &Names, frames: u64) -> Result<Option<Awaited>> {
         self.refresh(names)?;
         if self.is_new && self.attached.is_some() {
@@ -818,7 +833,7 @@ impl Reader {
     fn look(&mut self, names: &Names, interval: Duration) -> Result<()> {
         let now = Instant::now();
         if self.looked.is_some_and(|looked| now - looked < interval) {
-            return Ok(());
+            return self.damaged(now, names);
         }
         self.looked = Some(now);
         let path = names.header();
@@ -835,7 +850,7 @@ impl Reader {
         }
         match Link::open(path) {
             Ok(None) => {
-                self.damaged_since = None;
+                self.damage = None;
                 Ok(())
             }
             Ok(Some(link)) => {
@@ -844,14 +859,20 @@ impl Reader {
                 *self = Self { options, rings, lost, untold, looked, link, ..Self::default() };
                 self.follow(names)
             }
-            Err(error @ Error::Malformed { .. }) => {
-                if now - *self.damaged_since.get_or_insert(now) < GRACE {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
+            Err(Error::Malformed { why, .. }) => {
+                let since = self.damage.as_ref().map_or(now, |(since, _)| *since);
+                self.damage = Some((since, why));
+                self.damaged(now, names)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what has the name is no stream, and has been none for long enough.
+    fn damaged(&self, now: Instant, names: &Names) -> Result<()> {
+        match &self.damage {
+            Some((since, why)) if now - *since >= GRACE => Err(Error::malformed(&names.header(), why.as_str())),
+            _ => Ok(()),
         }
     }
 

@@ -35,32 +35,14 @@ pub use names::short_name;
 pub use ring::{Ring, Source, Strided};
 pub use writer::{CircBuf, Options, Reservation};
 
-use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use crate::shm::Patience;
+use crate::shm::{Turn, Turns};
 
-/// How long threads wait for each other: copies take milliseconds, and a child that was forked in one waits in vain.
-const TURN: Duration = Duration::from_secs(5);
-
-/// A thread's turn.
+/// A thread's turn with an end of a stream.
 #[inline(always)]
-fn turn<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(turn) => Ok(turn),
-        Err(_) => wait_for_turn(mutex),
-    }
-}
-
-#[cold]
-fn wait_for_turn<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
-    let mut patience = Patience::new(TURN);
-    loop {
-        match mutex.try_lock() {
-            Ok(turn) => return Ok(turn),
-            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
-            Err(TryLockError::WouldBlock) if patience.is_over() => return Err(Error::InUse),
-            Err(TryLockError::WouldBlock) => {}
-        }
-    }
+fn turn<T>(turns: &Turns<T>) -> Result<Turn<'_, T>> {
+    /// Copies take milliseconds, and a child that was forked in one would wait in vain.
+    const LIMIT: Duration = Duration::from_secs(5);
+    turns.take(LIMIT).ok_or(Error::InUse)
 }

@@ -3,11 +3,12 @@
 
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::format::Format;
 use super::header::Layout;
-use crate::shm::{Access, Bytes, Segment};
+use crate::shm::{Access, Bytes, Pen, Room, Segment};
 
 /// Bytes of a timestamp.
 const TIME: usize = 8;
@@ -15,7 +16,7 @@ const TIME: usize = 8;
 /// The memory of a ring. It stays mapped for as long as somebody holds this, whatever becomes of the stream.
 #[derive(Debug)]
 pub struct Ring {
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
     frames: usize,
     frame_size: usize,
     /// Where the frames begin: behind the timestamps, if there are any.
@@ -68,6 +69,7 @@ impl Ring {
             return Err(Error::malformed(path, format!("a ring of {len} bytes, where its header says {size}")));
         }
         let bytes = Bytes::new(segment, size, access).map_err(Error::file("mmap", path))?;
+        let bytes = Arc::new(bytes);
         Ok(Self {
             bytes,
             frames: format.frames as usize,
@@ -173,26 +175,22 @@ impl Ring {
         }
     }
 
-    /// Writes frames that lie in one piece, if they are of a size for that; says whether they were.
+    /// Room for the timestamps of frames: none, when the layout has none.
     #[inline(always)]
-    pub(super) fn try_write(&self, index: usize, frames: &[u8]) -> bool {
-        self.bytes.try_copy_in(self.begin + index * self.frame_size, frames)
+    pub(super) fn timestamps_room(&self, part: Part) -> Room<'_> {
+        let len = part.count * self.timestamp_size();
+        self.bytes.room(part.index * self.timestamp_size(), len).expect("a part of the ring")
     }
 
-    /// Writes as many timestamps, if the layout has any.
-    #[inline(always)]
-    pub(super) fn write_timestamps(&self, index: usize, timestamps: &[f64]) {
-        if self.has_timestamps() {
-            self.bytes.try_copy_floats_in(index * TIME, timestamps);
-        }
+    /// Bytes of a timestamp; 0, when the layout has none.
+    pub(super) fn timestamp_size(&self) -> usize {
+        if self.has_timestamps() { TIME } else { 0 }
     }
 
-    /// Writes timestamps of a constant rate, if the layout has any: `origin` is that from which `first` periods count.
-    #[inline(always)]
-    pub(super) fn derive_timestamps(&self, part: Part, origin: f64, first: f64, period: f64) {
-        if self.has_timestamps() {
-            self.bytes.store_ramp(part.index * TIME, part.count, origin, first, period);
-        }
+    /// For frames from an index on, up to the end, and for their timestamps.
+    pub(super) fn pens(&self, index: usize) -> [Pen; 2] {
+        let pen = |begin, size| Pen::new(self.bytes.clone(), begin + index * size, (self.frames - index) * size);
+        [pen(self.begin, self.frame_size), pen(0, self.timestamp_size())]
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::extension::{Block, Extension, FILE_LEN, MAX_COUNT, Stage};
@@ -11,9 +11,9 @@ use super::header::{Header, Layout, NO_GENERATION, Progress};
 use super::info::{Info, State};
 use super::metadata::Metadata;
 use super::names::Names;
-use super::ring::{Part, Ring, Source};
+use super::ring::{Ring, Source};
 use super::turn;
-use crate::shm::{Access, Lock, Segment};
+use crate::shm::{Access, Lock, Pen, Room, Segment, Turn, Turns};
 use crate::sys::{ProcessEpoch, ProcessId};
 
 /// How a stream is made.
@@ -36,7 +36,7 @@ impl Default for Options {
 /// Dropped, it removes the stream, as [`CircBuf::close`] does.
 #[derive(Debug)]
 pub struct CircBuf {
-    writer: Mutex<Writer>,
+    writer: Turns<Writer>,
     epoch: ProcessEpoch,
 }
 
@@ -46,6 +46,8 @@ struct Writer {
     options: Options,
     link: Link,
     metadata: Published,
+    /// Frames that find room before the end of the ring; 0 while none can be written.
+    room: usize,
     stream: Option<Stream>,
     /// Whether the stream stays when this is dropped.
     is_over: bool,
@@ -81,12 +83,17 @@ struct Stream {
     frame_size: usize,
     ring: Arc<Ring>,
     progress: Progress,
-    /// A frame's time is `time + (its number - number) * period`; without a rate the period is infinite.
+    /// A frame's time is `time + (its number - number) * period`.
     time: f64,
     number: u64,
     period: f64,
+    /// Whether there is no rate, so that frames need timestamps.
+    is_irregular: bool,
     /// Frames that are reserved.
     reserved: Option<u64>,
+    /// Where the next frame goes, and its timestamp, whose bytes are 0 in layouts without.
+    pens: [Pen; 2],
+    timestamp_size: usize,
 }
 
 /// Room for frames in the ring, in one or two parts.
@@ -134,8 +141,9 @@ impl CircBuf {
         });
         let epoch = ProcessEpoch::current();
         let link = Link { block, ..link };
-        let writer = Writer { names, options, link, metadata, stream: None, is_over: false, epoch, _lock: lock };
-        Ok(Self { writer: Mutex::new(writer), epoch })
+        let writer =
+            Writer { names, options, link, metadata, room: 0, stream: None, is_over: false, epoch, _lock: lock };
+        Ok(Self { writer: Turns::new(writer), epoch })
     }
 
     /// Says what the frames are, and what time the first of them is of, where times are derived from the rate. Another
@@ -169,7 +177,7 @@ impl CircBuf {
     /// which it is told the number, and their timestamps, if there are any.
     #[inline(always)]
     pub fn write_plain<'a>(&self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
-        self.epoch.is_current() && self.writer.try_lock().is_ok_and(|mut writer| writer.write_plain(n, what))
+        self.epoch.is_current() && self.writer.try_take().is_some_and(|mut writer| writer.write_plain(n, what))
     }
 
     /// The same where what there is to write depends on the format, and on the bytes of a frame.
@@ -240,7 +248,7 @@ impl CircBuf {
     }
 
     #[inline(always)]
-    fn turn(&self) -> Result<MutexGuard<'_, Writer>> {
+    fn turn(&self) -> Result<Turn<'_, Writer>> {
         // Before the turn, which a child could find taken for ever.
         if !self.epoch.is_current() {
             return Err(Error::Forked);
@@ -290,6 +298,9 @@ impl Writer {
         self.link.extension.begin(self.link.committed);
         self.stream = Some(Stream {
             frame_size: format.frame_size(),
+            timestamp_size: ring.timestamp_size(),
+            pens: ring.pens(0),
+            is_irregular: format.rate == 0.0,
             period: format.rate.recip(),
             format,
             ring: Arc::new(ring),
@@ -298,41 +309,46 @@ impl Writer {
             number: block.first,
             reserved: None,
         });
+        self.room = self.stream.as_ref().map_or(0, |stream| stream.ring.frames());
         if old.stage == Stage::Live {
             remove(&self.names.ring(old.generation))?;
         }
         Ok(true)
     }
 
-    /// Does not panic.
+    /// Does not panic. An exact fill leaves no room, so the next one, which goes past the end, is not for here.
     #[inline(always)]
     fn write_plain<'a>(&mut self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
-        let Self { link, stream: Some(stream), .. } = self else { return false };
-        let index = stream.progress.next(&stream.ring);
-        let room = stream.ring.frames().saturating_sub(index);
-        if n.wrapping_sub(1) >= room || stream.reserved.is_some() {
+        if n.wrapping_sub(1) >= self.room {
             return false;
         }
+        let Self { link, room, stream: Some(stream), .. } = self else { return false };
         // What finds room in the ring is no more than there can be.
-        let (frames, timestamps) = what(n.wrapping_mul(stream.frame_size));
-        let number = link.committed;
-        match timestamps {
-            Some(times) => {
-                let Some(last) = times.get(n - 1) else { return false };
-                link.claim(n as u64);
-                stream.ring.write_timestamps(index, times);
-                (stream.time, stream.number) = (*last, number + n as u64 - 1);
-            }
-            None if stream.period.is_finite() => {
-                link.claim(n as u64);
-                stream.derive_timestamps(Part { index, count: n }, number);
-            }
-            None => return false,
-        }
-        if !stream.ring.try_write(index, frames) {
+        let (frames_len, times_len) = (n.wrapping_mul(stream.frame_size), n.wrapping_mul(stream.timestamp_size));
+        let [frames_pen, times_pen] = &mut stream.pens;
+        let (Some(frames_room), Some(times_room)) = (frames_pen.room(frames_len), times_pen.room(times_len)) else {
             return false;
+        };
+        let (frames, timestamps) = what(frames_len);
+        match timestamps {
+            Some(&[.., last]) => {
+                link.claim(n);
+                times_room.copy_floats_in(timestamps.unwrap_or_default());
+                (stream.time, stream.number) = (last, link.committed + n as u64 - 1);
+            }
+            None if !stream.is_irregular => {
+                link.claim(n);
+                let periods = link.committed.wrapping_sub(stream.number).cast_signed() as f64;
+                times_room.fill_ramp(stream.time, periods, stream.period);
+            }
+            _ => return false,
         }
-        link.publish(stream, n);
+        frames_room.copy_in(frames);
+        frames_pen.advance(frames_len);
+        times_pen.advance(times_len);
+        *room -= n;
+        stream.progress.index += n as u64;
+        link.publish(stream.progress, false, n);
         true
     }
 
@@ -349,30 +365,32 @@ impl Writer {
         if stream.reserved.is_some() {
             return Err(Error::Reservation(true));
         }
-        if timestamps.is_none() && stream.format.rate == 0.0 {
+        if timestamps.is_none() && stream.is_irregular {
             return Err(Error::NoTimestamps);
         }
         if frames == 0 {
             return Ok(());
         }
-        self.link.claim(frames as u64);
+        self.link.claim(frames);
         let committed = self.link.committed;
         let skip = frames.saturating_sub(stream.ring.frames());
         let mut done = skip;
         for part in stream.ring.parts(stream.progress.advanced(skip, &stream.ring).next(&stream.ring), frames - skip) {
             if part.count > 0 {
                 stream.ring.write(part, source, done, &stream.format);
-                match timestamps {
-                    Some(times) => stream.ring.write_timestamps(part.index, &times[done..done + part.count]),
-                    None => stream.derive_timestamps(part, committed + done as u64),
-                }
+                let room = stream.ring.timestamps_room(part);
+                let number = committed + done as u64;
                 done += part.count;
+                match timestamps {
+                    Some(times) => room.copy_floats_in(&times[done - part.count..]),
+                    None => stream.derive_timestamps(room, number),
+                }
             }
         }
         if let Some(&[.., last]) = timestamps {
             (stream.time, stream.number) = (last, committed + frames as u64 - 1);
         }
-        self.link.publish(stream, frames);
+        self.publish(frames);
         Ok(())
     }
 
@@ -384,14 +402,15 @@ impl Writer {
         let limit = stream.ring.frames();
         let count = usize::try_from(frames).ok().filter(|&count| count <= limit);
         let count = count.ok_or(Error::TooMany { frames, limit: limit as u64 })?;
-        self.link.claim(frames);
+        self.link.claim(count);
         stream.reserved = Some(frames);
+        self.room = 0;
         let index = stream.progress.next(&stream.ring);
         let parts = stream.ring.parts(index, count);
-        if stream.format.rate > 0.0 {
+        if !stream.is_irregular {
             let mut number = self.link.committed;
             for part in parts {
-                stream.derive_timestamps(part, number);
+                stream.derive_timestamps(stream.ring.timestamps_room(part), number);
                 number += part.count as u64;
             }
         }
@@ -406,17 +425,15 @@ impl Writer {
             return Err(Error::TooMany { frames, limit: reserved });
         }
         stream.reserved = None;
-        if frames > 0 {
-            if stream.ring.has_timestamps() {
-                // The caller may have written others than the derived ones.
-                let last = stream.progress.advanced(frames as usize - 1, &stream.ring).next(&stream.ring);
-                let time = stream.ring.timestamp(last);
-                if time.is_finite() {
-                    (stream.time, stream.number) = (time, self.link.committed + frames - 1);
-                }
+        if frames > 0 && stream.ring.has_timestamps() {
+            // The caller may have written others than the derived ones.
+            let last = stream.progress.advanced(frames as usize - 1, &stream.ring).next(&stream.ring);
+            let time = stream.ring.timestamp(last);
+            if time.is_finite() {
+                (stream.time, stream.number) = (time, self.link.committed + frames - 1);
             }
-            self.link.publish(stream, frames as usize);
         }
+        self.publish(frames as usize);
         Ok(())
     }
 
@@ -493,6 +510,19 @@ impl Writer {
         Segment::create(path, self.options.mode & 0o7777, content, len).map_err(Error::file("create", path))
     }
 
+    /// Gives frames that are in the ring to readers, if there are any.
+    fn publish(&mut self, frames: usize) {
+        let Some(stream) = &mut self.stream else { return };
+        if frames > 0 {
+            let before = stream.progress;
+            stream.progress = before.advanced(frames, &stream.ring);
+            self.link.publish(stream.progress, stream.progress.wraps != before.wraps, frames);
+        }
+        let next = stream.progress.next(&stream.ring);
+        stream.pens = stream.ring.pens(next);
+        self.room = stream.ring.frames() - next;
+    }
+
     #[cold]
     fn no_format(&self) -> Error {
         Error::NoFormat(self.names.stream().to_owned())
@@ -554,19 +584,16 @@ impl Link {
 
     /// Has frames up to this number count as touched.
     #[inline(always)]
-    fn claim(&mut self, frames: u64) {
-        self.claimed = self.claimed.max(self.committed + frames);
+    fn claim(&mut self, frames: usize) {
+        self.claimed = self.claimed.max(self.committed + frames as u64);
         self.extension.claim(self.claimed);
     }
 
     /// Gives frames that are in the ring to readers of either kind.
     #[inline(always)]
-    fn publish(&mut self, stream: &mut Stream, frames: usize) {
-        let before = stream.progress;
-        let now = before.advanced(frames, &stream.ring);
-        stream.progress = now;
+    fn publish(&mut self, progress: Progress, wrapped: bool, frames: usize) {
         self.committed += frames as u64;
-        self.extension.commit(self.committed, || self.header.set_progress(now, now.wraps != before.wraps));
+        self.extension.commit(self.committed, || self.header.set_progress(progress, wrapped));
     }
 }
 
@@ -579,10 +606,11 @@ impl Drop for Writer {
 }
 
 impl Stream {
+    /// Fills room with timestamps, the first that of frame `number`.
     #[inline(always)]
-    fn derive_timestamps(&self, part: Part, number: u64) {
+    fn derive_timestamps(&self, room: Room<'_>, number: u64) {
         let periods = number.wrapping_sub(self.number).cast_signed() as f64;
-        self.ring.derive_timestamps(part, self.time, periods, self.period);
+        room.fill_ramp(self.time, periods, self.period);
     }
 }
 

@@ -5,7 +5,9 @@
 //! [`super::laps`], has said that they are whole.
 
 use std::io;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use memmap2::MmapRaw;
 
@@ -39,29 +41,17 @@ impl Bytes {
         self.raw.as_ptr().wrapping_add(at)
     }
 
+    /// Bytes from `at`, if they may be written.
     #[inline(always)]
-    fn writable(&self, at: usize, len: usize) -> *mut u8 {
-        assert!(at <= self.writable && len <= self.writable - at);
-        self.raw.as_mut_ptr().wrapping_add(at)
+    pub(crate) fn room(&self, at: usize, len: usize) -> Option<Room<'_>> {
+        let is_inside = at <= self.writable && len <= self.writable - at;
+        is_inside.then(|| Room { first: self.raw.as_mut_ptr().wrapping_add(at), len, _bytes: PhantomData })
     }
 
     /// Copies bytes to `at`.
     #[inline(always)]
     pub(crate) fn copy_in(&self, at: usize, from: &[u8]) {
-        assert!(self.try_copy_in(at, from));
-    }
-
-    /// The same, unless they lead out of what may be written: says whether it was so.
-    #[inline(always)]
-    pub(crate) fn try_copy_in(&self, at: usize, from: &[u8]) -> bool {
-        let is_inside = at <= self.writable && from.len() <= self.writable - at;
-        if is_inside {
-            let to = self.raw.as_mut_ptr().wrapping_add(at);
-            // SAFETY: within the mapping, and writable; a caller's slice does not lie in it, or is only that of a mapping
-            // of its own.
-            unsafe { std::ptr::copy(from.as_ptr(), to, from.len()) };
-        }
-        is_inside
+        self.room(at, from.len()).expect("a part of the ring").copy_in(from);
     }
 
     /// Copies `count` items of `N` bytes to `at` and behind it, from every `stride` bytes of a slice, the first from
@@ -69,7 +59,7 @@ impl Bytes {
     ///
     /// Panics when one of them does not lie within the slice.
     pub(crate) fn gather<const N: usize>(&self, at: usize, from: &[u8], begin: usize, stride: isize, count: usize) {
-        let to = self.writable(at, count * N).cast::<[u8; N]>();
+        let to = self.room(at, count * N).expect("a part of the ring").first.cast::<[u8; N]>();
         let mut begin = begin;
         for i in 0..count {
             let item: [u8; N] = from[begin..begin + N].try_into().expect("a slice of N bytes");
@@ -87,39 +77,93 @@ impl Bytes {
         unsafe { std::ptr::copy(from, to.as_mut_ptr().cast(), to.len()) };
     }
 
-    /// Copies floats to `at`; says whether that may be written.
-    #[inline(always)]
-    pub(crate) fn try_copy_floats_in(&self, at: usize, from: &[f64]) -> bool {
-        // SAFETY: as long, less aligned, and all bytes of floats are initialized.
-        self.try_copy_in(at, unsafe { std::slice::from_raw_parts(from.as_ptr().cast(), size_of_val(from)) })
-    }
-
-    /// Stores floats at `at`: `origin` and `first` times `step`, then a `step` more for each; says whether that may be
-    /// written.
-    #[inline(always)]
-    pub(crate) fn store_ramp(&self, at: usize, count: usize, origin: f64, first: f64, step: f64) -> bool {
-        let is_inside = at <= self.writable && count <= (self.writable - at) / 8;
-        if is_inside {
-            let to = self.raw.as_mut_ptr().wrapping_add(at).cast::<[f64; 4]>();
-            // Four at once: one by one, each waits for the count before it, and integers become floats no faster.
-            let mut counts = [first, first + 1.0, first + 2.0, first + 3.0];
-            for i in 0..count / 4 {
-                // SAFETY: within the mapping, and writable.
-                unsafe { to.add(i).write_unaligned(counts.map(|count| origin + count * step)) };
-                counts = counts.map(|count| count + 4.0);
-            }
-            let to = to.wrapping_add(count / 4).cast::<f64>();
-            for (i, steps) in counts.iter().take(count % 4).enumerate() {
-                // SAFETY: as above.
-                unsafe { to.add(i).write_unaligned(origin + steps * step) };
-            }
-        }
-        is_inside
-    }
-
     /// The float at `at`.
     pub(crate) fn load_float(&self, at: usize) -> f64 {
         // SAFETY: within the mapping.
         unsafe { self.readable(at, 8).cast::<f64>().read_unaligned() }
+    }
+}
+
+/// Where a writer goes on, and how far it may: what lies there is looked at when it is put there, and not at each write.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    at: *mut u8,
+    left: usize,
+    /// Keeps the memory.
+    _bytes: Arc<Bytes>,
+}
+
+// SAFETY: the address is of a mapping that is kept here and belongs to no thread.
+unsafe impl Send for Pen {}
+
+impl Pen {
+    /// Puts it at the begin of what may be written: `len` bytes from `at`.
+    pub(crate) fn new(bytes: Arc<Bytes>, at: usize, len: usize) -> Self {
+        let room = bytes.room(at, len).expect("a part of the ring");
+        Self { at: room.first, left: room.len, _bytes: bytes }
+    }
+
+    /// The bytes that come next, if there are so many.
+    #[inline(always)]
+    pub(crate) fn room(&self, len: usize) -> Option<Room<'_>> {
+        (len <= self.left).then_some(Room { first: self.at, len, _bytes: PhantomData })
+    }
+
+    /// Goes over bytes that there are.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, len: usize) {
+        let len = len.min(self.left);
+        self.left -= len;
+        self.at = self.at.wrapping_add(len);
+    }
+}
+
+/// Bytes that may be written: that was looked at once, so that nothing can fail later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room<'a> {
+    first: *mut u8,
+    len: usize,
+    _bytes: PhantomData<&'a Bytes>,
+}
+
+impl Room<'_> {
+    /// Copies bytes, as many as there is room for.
+    #[inline(always)]
+    pub(crate) fn copy_in(self, from: &[u8]) {
+        // SAFETY: within the mapping, and writable; a caller's slice does not lie in it, or is only that of a mapping of
+        // its own.
+        unsafe { std::ptr::copy(from.as_ptr(), self.first, from.len().min(self.len)) };
+    }
+
+    /// Copies floats, as many as there is room for.
+    #[inline(always)]
+    pub(crate) fn copy_floats_in(self, from: &[f64]) {
+        // SAFETY: as long, less aligned, and all bytes of floats are initialized.
+        self.copy_in(unsafe { std::slice::from_raw_parts(from.as_ptr().cast(), size_of_val(from)) });
+    }
+
+    /// Fills it with floats: `origin` and `first` times `step`, then a `step` more for each.
+    #[inline(always)]
+    pub(crate) fn fill_ramp(self, origin: f64, first: f64, step: f64) {
+        let count = self.len / 8;
+        let mut to = self.first.cast::<f64>();
+        let mut counted = first;
+        if count >= 4 {
+            // Four at once: one by one, each waits for the count before it, and integers become floats no faster.
+            let mut counts = [first, first + 1.0, first + 2.0, first + 3.0];
+            for _ in 0..count / 4 {
+                // SAFETY: within the mapping, and writable.
+                unsafe { to.cast::<[f64; 4]>().write_unaligned(counts.map(|count| origin + count * step)) };
+                counts = counts.map(|count| count + 4.0);
+                to = to.wrapping_add(4);
+            }
+            counted = counts[0];
+        }
+        for _ in 0..count % 4 {
+            // SAFETY: as above.
+            unsafe { to.write_unaligned(origin + counted * step) };
+            counted += 1.0;
+            to = to.wrapping_add(1);
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! laps      the counters of a ring of such bytes
 //! bell      sleeping until another process has done something
 //! patience  a wait that has an end
+//! turn      what threads use one after the other
 //! ```
 #![allow(unsafe_code)]
 
@@ -25,15 +26,17 @@ mod patience;
 mod segment;
 pub(crate) mod seqlock;
 mod slots;
+mod turn;
 mod words;
 
 pub(crate) use bell::Bell;
-pub(crate) use bytes::Bytes;
+pub(crate) use bytes::{Bytes, Pen, Room};
 pub(crate) use lock::Lock;
 pub(crate) use mapping::{Access, Fixed, Mapping};
 pub(crate) use patience::Patience;
 pub(crate) use segment::{FileWords, Segment};
 pub(crate) use slots::{Numbers, Place, Shape, Slots};
+pub(crate) use turn::{Turn, Turns};
 #[cfg(test)]
 pub(crate) use words::Fence;
 pub(crate) use words::{Plain, ReadWords, WriteWords};

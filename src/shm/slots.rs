@@ -69,7 +69,9 @@ struct Slot {
     /// Up to here an unsigned number is stored as it is.
     limit: u64,
     form: Form,
-    /// Eight bytes, aligned, in this machine's order.
+    /// Eight bytes in this machine's order.
+    is_long: bool,
+    /// That, and aligned.
     is_word: bool,
 }
 
@@ -220,15 +222,17 @@ impl Slots {
 
     /// Stores a number of 64 bits in this machine's order; says whether it was one.
     #[inline(always)]
-    pub(crate) fn store_word(&self, index: usize, value: u64) -> bool {
-        match self.slots.get(index) {
-            Some(slot) if index < self.writable && slot.form == (Form { size: 8, swapped: false }) => {
-                // SAFETY: within the mapping, and writable.
-                unsafe { store_unaligned(slot.address.cast(), value) };
-                true
-            }
-            _ => false,
+    pub(crate) fn store_long(&self, index: usize, value: u64) -> bool {
+        if index >= self.writable {
+            return false;
         }
+        // SAFETY: `writable` is at most the number of slots.
+        let slot = unsafe { self.slots.get_unchecked(index) };
+        if slot.is_long {
+            // SAFETY: within the mapping, and writable.
+            unsafe { store_unaligned(slot.address.cast(), value) };
+        }
+        slot.is_long
     }
 
     /// Replaces a number by what `change` makes of it: at once if it is aligned; if not, others may come between.
@@ -281,8 +285,9 @@ impl Slot {
         let form = Form::of(place);
         let is_inside = place.at <= raw.len() && usize::from(form.size) <= raw.len() - place.at;
         let address = raw.as_mut_ptr().wrapping_add(place.at);
-        let is_word = form == Form { size: 8, swapped: false } && address.cast::<u64>().is_aligned();
-        is_inside.then_some(Self { address, limit: place.limit, form, is_word })
+        let is_long = form == Form { size: 8, swapped: false };
+        let is_word = is_long && address.cast::<u64>().is_aligned();
+        is_inside.then_some(Self { address, limit: place.limit, form, is_long, is_word })
     }
 }
 

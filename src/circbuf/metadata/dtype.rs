@@ -139,7 +139,8 @@ impl Scalar {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Of its name; or what is wrong with that.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let unknown =
             || format!("no dtype is called \"{}\"; one is as <f4, |b1, <U16, |S8, <M8[ns] or int16", short(text));
         let (big_endian, name) = match text.as_bytes().first() {

@@ -221,12 +221,7 @@ impl<'n, 'a> Reader<'n, 'a> {
             Note::List(fields) => return self.described(fields),
             _ => return wrong("the name of a dtype is no text"),
         };
-        let scalar = match name.parse() {
-            Ok(Dtype::Scalar(scalar)) => scalar,
-            Ok(Dtype::Record(_)) => return wrong("a record has no name"),
-            Err(MetadataError::Json { why, .. }) | Err(MetadataError::Content { why, .. }) => return wrong(why),
-            Err(error) => return Err(error),
-        };
+        let scalar = Scalar::parse(name).map_err(MetadataError::content)?;
         match state {
             Some(state) => self.stated(scalar, state),
             None => Ok(scalar_part(scalar)),
@@ -336,10 +331,7 @@ impl<'n, 'a> Reader<'n, 'a> {
             let shape = shape.first().map_or(Ok(Vec::new()), |shape| self.shape(*shape))?;
             let part = match &self.notes[*dtype] {
                 Note::List(fields) => self.deeper(|reader| reader.described(fields))?,
-                Note::Text(name) => match name.parse() {
-                    Ok(Dtype::Scalar(scalar)) => scalar_part(scalar),
-                    _ => return wrong(format!("no dtype is called \"{}\"", short(name))),
-                },
+                Note::Text(name) => scalar_part(Scalar::parse(name).map_err(MetadataError::content)?),
                 _ => return wrong("the dtype of a field is something else"),
             };
             let offset = record.size;
