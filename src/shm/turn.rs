@@ -32,8 +32,9 @@ impl<T> Turns<T> {
     #[inline(always)]
     pub(crate) fn try_take(&self) -> Option<Turn<'_, T>> {
         // Acquire pairs with the Release of the turn before.
-        let taken = self.is_taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then_some(Turn(self))
+        let is_free = !self.is_taken.swap(true, Ordering::Acquire);
+        // Lazily: a turn that was never taken must not end.
+        is_free.then(|| Turn(self))
     }
 
     /// A turn, unless that takes too long.
