@@ -21,7 +21,7 @@ VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI      = $(shell sed -n 's/^\#define SHMHOT_ABI_VERSION //p' include/shmhot/status.h)
 
 .DELETE_ON_ERROR:
-.PHONY: all build bench c-tests clean demo examples FORCE gem headers help install lint soak test uninstall wheel
+.PHONY: all build bench c-tests clean demo examples FORCE fuzz gem headers help install lint soak test uninstall wheel
 
 all: build
 
@@ -51,6 +51,13 @@ soak: setup-build ## the ring's tests SOAK_ROUNDS times over, those of clock and
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
 	    echo "round $$round"; $(CARGO) test --quiet --features capi --test ring || exit 1; done
 	SHMHOT_SOAK=1 $(CARGO) test --features capi --test vmclock --test observer -- --show-output
+
+FUZZ         ?= circbuf_metadata
+FUZZ_SECONDS ?= 60
+fuzz: setup-fuzz ## FUZZ=circbuf_metadata or circbuf_header, for FUZZ_SECONDS
+	@mkdir -p target/fuzz/corpus/$(FUZZ)
+	@PATH="$(CURDIR)/target/fuzz/bin:$$PATH" $(CARGO) +nightly fuzz run --target-dir target/fuzz $(FUZZ) \
+	    target/fuzz/corpus/$(FUZZ) $(wildcard src/circbuf/metadata/corpus) -- -max_total_time=$(FUZZ_SECONDS) -timeout=10
 
 lint: setup-test ## formatting, clippy, dependencies
 	$(CARGO) fmt --check

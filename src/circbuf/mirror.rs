@@ -108,7 +108,7 @@ const CHANGE: Duration = Duration::from_millis(1);
 /// Copies that are overwritten before a read gives up.
 const ATTEMPTS: usize = 16;
 /// Bytes of metadata, at most.
-const MAX_METADATA: u32 = 64 << 20;
+const MAX_METADATA: u32 = 16 << 20;
 
 #[derive(Debug, Default)]
 struct Reader {
