@@ -13,6 +13,7 @@
 //! | 4128 | u64 | the boot |
 //! | 4136 | u64 | number of the first frame of this generation |
 //! | 4144 | u64 | frames committed when the generation before it ended |
+//! | 4152 | u32 | generation of the metadata, the last that there was |
 //! | 4160 | u64 | frames claimed since the stream was made |
 //! | 4168 | u64 | frames committed |
 //! | 4176 | i64 | time of the last write, nanoseconds since 1970 |
@@ -39,7 +40,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"SHCB");
 const VERSION: u32 = 1;
 
 /// Words after the first of the block.
-const REST: usize = 6;
+const REST: usize = 7;
 const BLOCK: usize = 0;
 const LAPS: usize = 8;
 const LAST_WRITE: usize = 10;
@@ -69,6 +70,8 @@ pub(super) struct Block {
     pub(super) first: u64,
     /// Frames committed when the generation before it ended.
     pub(super) previous_end: u64,
+    /// Generation of the metadata, the last that there was: who has seen one looks for another.
+    pub(super) metadata: u32,
 }
 
 impl Block {
@@ -87,6 +90,7 @@ impl Block {
             self.writer.boot,
             self.first,
             self.previous_end,
+            self.metadata.into(),
         ]
     }
 
@@ -104,12 +108,12 @@ impl Block {
             2 => Stage::Ended,
             other => return bad(format!("the extension of its header says state {other}")),
         };
-        let [_, of, started, boot, first, previous_end] = rest;
+        let [_, of, started, boot, first, previous_end, metadata] = rest;
         if first > MAX_COUNT || previous_end > first {
             return bad(format!("a ring that begins with frame {first} after {previous_end}"));
         }
         let writer = ProcessId { pid: of as u32, started, boot };
-        Ok(Self { stage, generation: (of >> 32) as u32, writer, first, previous_end })
+        Ok(Self { stage, generation: (of >> 32) as u32, writer, first, previous_end, metadata: metadata as u32 })
     }
 }
 

@@ -260,6 +260,7 @@ impl Mirror {
     /// [`Error::Absent`], [`Error::NoFormat`]; [`Error::Malformed`], [`Error::File`].
     pub fn format(&self) -> Result<(Format, Layout)> {
         let mut reader = self.turn()?;
+        reader.look(&self.names, LOOK)?;
         reader.refresh(&self.names)?;
         let name = || self.names.stream().to_owned();
         let Some(layout) = reader.link.as_ref().map(|link| link.layout) else { return Err(Error::Absent(name())) };
@@ -322,6 +323,7 @@ impl Mirror {
     /// As [`Mirror::read`].
     pub fn seek(&self, number: u64) -> Result<()> {
         let mut reader = self.turn()?;
+        reader.look(&self.names, LOOK)?;
         reader.refresh(&self.names)?;
         if let Some((oldest, newest)) = reader.window()? {
             reader.position = number.clamp(oldest, newest);
@@ -338,10 +340,8 @@ impl Mirror {
     /// As [`Mirror::read`].
     pub fn wait(&self, frames: u64, timeout: Option<Duration>) -> Result<Awaited> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return match self.turn()?.glance(&self.names, frames.max(1))? {
-                Some(awaited) => Ok(awaited),
-                None => self.verdict(),
-            };
+            let mut reader = self.turn()?;
+            return Ok(reader.glance(&self.names, frames.max(1))?.unwrap_or_else(|| reader.verdict()));
         }
         let begin = Instant::now();
         loop {
@@ -350,7 +350,7 @@ impl Mirror {
                 Wait::Sleep(sleep) => {
                     let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
                     if left.is_zero() || sleep.sleep(left) {
-                        return self.verdict();
+                        return Ok(self.turn()?.verdict());
                     }
                 }
             }
@@ -365,21 +365,12 @@ impl Mirror {
         reader.poll(&self.names, frames.max(1))
     }
 
-    /// What there is to say when there is nothing to be read.
-    fn verdict(&self) -> Result<Awaited> {
-        Ok(match self.turn()?.state() {
-            State::Absent => Awaited::Absent,
-            State::Dead => Awaited::Dead,
-            State::Ended => Awaited::Ended,
-            State::Unconfigured | State::Alive | State::Unknown => Awaited::Nothing,
-        })
-    }
-
     /// The static metadata.
     ///
     /// [`Error::NoMetadata`]; [`Error::Metadata`] when it cannot be read; [`Error::File`].
     pub fn metadata(&self) -> Result<Metadata> {
         let mut reader = self.turn()?;
+        reader.look(&self.names, LOOK)?;
         // Another generation may replace the one that is named while it is being opened.
         for _ in 0..ATTEMPTS {
             reader.refresh(&self.names)?;
@@ -417,6 +408,7 @@ impl Mirror {
     /// [`Error::NoFormat`].
     pub fn ring(&self) -> Result<Arc<Ring>> {
         let mut reader = self.turn()?;
+        reader.look(&self.names, LOOK)?;
         reader.refresh(&self.names)?;
         let attached = reader.attached.as_ref().ok_or_else(|| Error::NoFormat(self.names.stream().to_owned()))?;
         Ok(attached.ring.clone())
@@ -873,6 +865,16 @@ impl Reader {
         match &self.damage {
             Some((since, why)) if now - *since >= GRACE => Err(Error::malformed(&names.header(), why.as_str())),
             _ => Ok(()),
+        }
+    }
+
+    /// What there is to say when there is nothing to be read.
+    fn verdict(&self) -> Awaited {
+        match self.state() {
+            State::Absent => Awaited::Absent,
+            State::Dead => Awaited::Dead,
+            State::Ended => Awaited::Ended,
+            State::Unconfigured | State::Alive | State::Unknown => Awaited::Nothing,
         }
     }
 

@@ -45,7 +45,8 @@ struct Writer {
     names: Names,
     options: Options,
     link: Link,
-    metadata: Published,
+    /// The metadata that readers can find; empty when there is none.
+    pickle: Vec<u8>,
     /// Frames that find room before the end of the ring; 0 while none can be written.
     room: usize,
     stream: Option<Stream>,
@@ -65,15 +66,6 @@ struct Link {
     /// Frames that may have been touched, and frames that are there, since the stream was made.
     claimed: u64,
     committed: u64,
-}
-
-/// The metadata that readers can find.
-#[derive(Debug, Default)]
-struct Published {
-    /// The last that there was.
-    generation: u32,
-    /// Empty when there is none.
-    pickle: Vec<u8>,
 }
 
 /// What is written to.
@@ -132,8 +124,6 @@ impl CircBuf {
             Some(inherited) => inherited,
             None => Link::make(&names, options, writer)?,
         };
-        // Numbers of generations go on: readers may know the last.
-        let metadata = Published { generation: link.header.epoch().metadata, ..Published::default() };
         let block = Block { stage: Stage::Unconfigured, writer, ..link.block };
         link.extension.write(block, || {
             link.header.invalidate();
@@ -141,8 +131,17 @@ impl CircBuf {
         });
         let epoch = ProcessEpoch::current();
         let link = Link { block, ..link };
-        let writer =
-            Writer { names, options, link, metadata, room: 0, stream: None, is_over: false, epoch, _lock: lock };
+        let writer = Writer {
+            names,
+            options,
+            link,
+            pickle: Vec::new(),
+            room: 0,
+            stream: None,
+            is_over: false,
+            epoch,
+            _lock: lock,
+        };
         Ok(Self { writer: Turns::new(writer), epoch })
     }
 
@@ -442,19 +441,19 @@ impl Writer {
             return Err(Error::NoRoomForMetadata);
         }
         let pickle = metadata.map(Metadata::to_pickle).unwrap_or_default();
-        if pickle == self.metadata.pickle {
+        if pickle == self.pickle {
             return Ok(false);
         }
         let len = u32::try_from(pickle.len()).map_err(|_| Error::Format("metadata of 4 GiB or more".into()))?;
-        let generation = self.metadata.generation.wrapping_add(1).max(1); // 0 means that there is none
+        let old = self.link.block.metadata;
+        let generation = if len > 0 { old.wrapping_add(1).max(1) } else { 0 }; // 0 means that there is none
         if len > 0 {
             self.create_segment(&self.names.metadata(generation), &pickle, len.into())?;
+            self.link.block.metadata = generation;
         }
-        let named = if len > 0 { generation } else { 0 };
-        self.link.extension.write(self.link.block, || self.link.header.set_metadata(named, len));
-        let old = std::mem::replace(&mut self.metadata, Published { generation, pickle });
-        if !old.pickle.is_empty() {
-            remove(&self.names.metadata(old.generation))?;
+        self.link.extension.write(self.link.block, || self.link.header.set_metadata(generation, len));
+        if !std::mem::replace(&mut self.pickle, pickle).is_empty() {
+            remove(&self.names.metadata(old))?;
         }
         Ok(true)
     }
@@ -496,8 +495,8 @@ impl Writer {
             if self.stream.is_some() {
                 remove(&self.names.ring(self.link.block.generation))?;
             }
-            if !self.metadata.pickle.is_empty() {
-                remove(&self.names.metadata(self.metadata.generation))?;
+            if !self.pickle.is_empty() {
+                remove(&self.names.metadata(self.link.block.metadata))?;
             }
             remove(&path)?;
         }
@@ -555,17 +554,22 @@ impl Link {
         let path = names.header();
         let layout = Header::layout(&segment, &path)?;
         let header = Header::map(&segment, layout, Access::Write, &path)?;
+        let is_ours = Extension::find(&segment, &path)?.is_some();
+        let extension = is_ours.then(|| Extension::map(&segment, &path)).transpose()?;
+        let block = extension.as_ref().and_then(|extension| extension.read_remains(&path).ok());
         let epoch = header.epoch();
         // The writer may have died between making the next and removing the last.
         for near in [0, 1, u32::MAX] {
             remove(&names.ring(epoch.generation.wrapping_add(near)))?;
             remove(&names.metadata(epoch.metadata.wrapping_add(near)))?;
+            if let Some(block) = &block {
+                remove(&names.metadata(block.metadata.wrapping_add(near)))?;
+            }
         }
-        if layout != options.layout || Extension::find(&segment, &path)?.is_none() {
+        let (Some(extension), Some(block)) = (extension, block) else { return Ok(None) };
+        if layout != options.layout {
             return Ok(None);
         }
-        let extension = Extension::map(&segment, &path)?;
-        let block = extension.read_remains(&path)?;
         let (claimed, committed) = (extension.claimed(), extension.committed());
         let is_sound = committed <= claimed && claimed <= MAX_COUNT && block.first <= MAX_COUNT;
         Ok(is_sound.then_some(Self { segment, header, extension, block, claimed, committed }))
@@ -573,7 +577,14 @@ impl Link {
 
     fn make(names: &Names, options: Options, writer: ProcessId) -> Result<Self> {
         let path = names.header();
-        let block = Block { stage: Stage::Unconfigured, generation: NO_GENERATION, writer, first: 0, previous_end: 0 };
+        let block = Block {
+            stage: Stage::Unconfigured,
+            generation: NO_GENERATION,
+            writer,
+            first: 0,
+            previous_end: 0,
+            metadata: 0,
+        };
         let content = Extension::content(Header::blank(options.layout), block);
         let mode = options.mode & 0o7777;
         let segment = Segment::create(&path, mode, &content, FILE_LEN).map_err(Error::file("create", &path))?;
