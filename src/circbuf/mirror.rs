@@ -12,7 +12,7 @@ use super::extension::{Block, Extension, MAX_COUNT, Stage};
 use super::format::Format;
 use super::header::{Epoch, Header, Layout, NO_GENERATION, Snapshot};
 use super::info::{Info, State};
-use super::metadata::Metadata;
+use super::metadata::{self, Metadata};
 use super::names::Names;
 use super::ring::{Part, Ring};
 use super::turn;
@@ -107,8 +107,6 @@ const NAPS: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)
 const CHANGE: Duration = Duration::from_millis(1);
 /// Copies that are overwritten before a read gives up.
 const ATTEMPTS: usize = 16;
-/// Bytes of metadata, at most.
-const MAX_METADATA: u32 = 16 << 20;
 
 #[derive(Debug, Default)]
 struct Reader {
@@ -375,18 +373,16 @@ impl Mirror {
         for _ in 0..ATTEMPTS {
             reader.refresh(&self.names)?;
             let Some(header) = reader.seen.as_ref().map(|seen| &seen.header) else { break };
-            let (generation, len) = (header.epoch.metadata, header.metadata_len);
+            let (generation, len) = (header.epoch.metadata, header.metadata_len as usize);
             if generation == 0 {
                 break;
             }
             let path = self.names.metadata(generation);
-            if len > MAX_METADATA {
-                return Err(Error::malformed(
-                    &path,
-                    format!("metadata of {len} bytes: at most {MAX_METADATA} are read"),
-                ));
+            if len > metadata::MAX_BYTES {
+                let why = format!("metadata of {len} bytes: at most {} are read", metadata::MAX_BYTES);
+                return Err(Error::malformed(&path, why));
             }
-            let mut pickle = vec![0; len as usize];
+            let mut pickle = vec![0; len];
             let segment = match Segment::open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     reader.seen = None;

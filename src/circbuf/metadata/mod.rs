@@ -33,7 +33,7 @@ pub use value::{Array, Value};
 /// Of the dict that is pickled.
 const VERSION: i64 = 1;
 /// Bytes of a pickle and of an array, at most.
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// How deep values may be nested.
 const MAX_DEPTH: usize = 32;
 
