@@ -40,7 +40,7 @@ $(SHARED) $(STATIC) &: FORCE | setup-build
 setup-%: FORCE
 	@tools/setup $*
 
-demo: setup-demo examples ## HTTP servers in C and in Ruby, under load; their metrics; a clock page
+demo: setup-demo examples wheel ## HTTP servers in C and in Ruby, under load; their metrics; signals, as a picture; a clock page
 	@tools/demo
 
 test: setup-test ## everything that proves a change, in less than ten minutes

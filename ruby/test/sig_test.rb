@@ -13,7 +13,9 @@ class SigTest < Minitest::Test
     Utilization::Schema => "utilization", Utilization::Schema::Field => "utilization",
     Utilization::Observer => "utilization", Utilization::Metric => "utilization", Utilization::Registry => "utilization",
     Utilization::Namespace => "utilization", Utilization::SegmentStore => "utilization",
-    Utilization::SegmentStore::Worker => "utilization"
+    Utilization::SegmentStore::Worker => "utilization",
+    Shmhot::CircBuff => "circbuf", Shmhot::CircBuff::Format => "circbuf", Shmhot::CircBuff::Info => "circbuf",
+    Shmhot::CircMirror => "circbuf", Shmhot::CircMirror::Span => "circbuf"
   }.freeze
 
   # What is between +class+ and +end+, without the classes in it.

@@ -233,3 +233,65 @@ module SegmentHelper
     buffer&.free
   end
 end
+
+# Streams, under a name of the test's own.
+module StreamHelper
+  include FolderHelper
+
+  CircBuff = Shmhot::CircBuff
+  CircMirror = Shmhot::CircMirror
+
+  def name
+    @name ||= "shmhot/test/#{Process.pid}/#{rand(1 << 64)}"
+  end
+
+  # 10 frames of 4 numbers.
+  def stream(**options)
+    @stream ||= kept(CircBuff.new(name, dtype: :f32, shape: 4, frames: 10, rate: 100, **options))
+  end
+
+  def mirror(**options)
+    @mirror ||= kept(CircMirror.new(name, **options))
+  end
+
+  # Frames by number: each has that in it, and three more.
+  def frames(numbers)
+    numbers.map { |number| [number, number + 0.25, number + 0.5, number + 0.75] }
+  end
+
+  # What the mirror reads: numbers and timestamps, which tell from which frames they come, and a span.
+  def read(...)
+    copied, times, span = mirror.read(...)
+    [span.format.unpack(copied), times, span] if copied
+  end
+
+  # What lies in /dev/shm of the stream.
+  def leftovers
+    names = [name, *(0..9).flat_map { |generation| ["#{name}/buffer#{generation}", "#{name}/meta#{generation}"] }]
+    names.map { |name| CircBuff.short_name(name) }.flat_map { |short| Dir["/dev/shm/#{short}", "/dev/shm/.#{short}*"] }
+  end
+
+  # A writer in another process, which says that it is there, and does what the block does with it.
+  def writer
+    output, input = IO.pipe
+    pid = process do
+      output.close
+      CircBuff.open(name, dtype: :f32, shape: 4, frames: 10, rate: 100) do |stream|
+        input.close
+        yield stream
+      end
+    end
+    input.close
+    assert_nil Timeout.timeout(20) { output.read(1) }
+    pid
+  ensure
+    output.close
+  end
+
+  # Kills what #process or #writer has started.
+  def kill(pid)
+    Process.kill(:KILL, pid)
+    Process.wait(pid)
+    @processes.delete(pid)
+  end
+end

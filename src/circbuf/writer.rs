@@ -9,7 +9,7 @@ use super::extension::{Block, Extension, FILE_LEN, MAX_COUNT, Stage};
 use super::format::{Format, cut_key};
 use super::header::{Header, Layout, NO_GENERATION, Progress};
 use super::info::{Info, State};
-use super::metadata::Metadata;
+use super::metadata::{self, Metadata};
 use super::names::Names;
 use super::ring::{Ring, Source};
 use super::turn;
@@ -213,8 +213,8 @@ impl CircBuf {
     /// before, and nothing was done.
     ///
     /// [`Error::NoRoomForMetadata`] in layout 0; [`Error::File`], [`Error::Forked`].
-    pub fn set_metadata(&self, metadata: Option<&Metadata>) -> Result<bool> {
-        self.turn()?.set_metadata(metadata)
+    pub fn set_metadata(&self, what: Option<&Metadata>) -> Result<bool> {
+        self.turn()?.set_metadata(what)
     }
 
     /// The memory of the ring, which stays mapped for as long as it is held.
@@ -436,15 +436,19 @@ impl Writer {
         Ok(())
     }
 
-    fn set_metadata(&mut self, metadata: Option<&Metadata>) -> Result<bool> {
+    fn set_metadata(&mut self, what: Option<&Metadata>) -> Result<bool> {
         if !self.options.layout.has_metadata() {
             return Err(Error::NoRoomForMetadata);
         }
-        let pickle = metadata.map(Metadata::to_pickle).unwrap_or_default();
+        let pickle = what.map(Metadata::to_pickle).unwrap_or_default();
         if pickle == self.pickle {
             return Ok(false);
         }
-        let len = u32::try_from(pickle.len()).map_err(|_| Error::Format("metadata of 4 GiB or more".into()))?;
+        if pickle.len() > metadata::MAX_BYTES {
+            let why = format!("metadata of {} bytes: at most {} are read", pickle.len(), metadata::MAX_BYTES);
+            return Err(Error::Format(why));
+        }
+        let len = pickle.len() as u32;
         let old = self.link.block.metadata;
         let generation = if len > 0 { old.wrapping_add(1).max(1) } else { 0 }; // 0 means that there is none
         if len > 0 {

@@ -235,6 +235,83 @@ FIELD(observer_worker_t, fields, 32, 4);
 FIELD(observer_worker_t, reserved, 36, 4);
 FIELD(observer_worker_t, service, 40, 128);
 
+static_assert(sizeof(circbuf_format_t) == 1328, "circbuf_format_t");
+FIELD(circbuf_format_t, size, 0, 8);
+FIELD(circbuf_format_t, rate, 8, 8);
+FIELD(circbuf_format_t, seconds, 16, 8);
+FIELD(circbuf_format_t, frames, 24, 8);
+FIELD(circbuf_format_t, start, 32, 8);
+FIELD(circbuf_format_t, ndim, 40, 4);
+FIELD(circbuf_format_t, shape, 44, 252);
+FIELD(circbuf_format_t, key, 296, 1028);
+FIELD(circbuf_format_t, dtype, 1324, 1);
+FIELD(circbuf_format_t, reserved, 1325, 3);
+
+static_assert(sizeof(circbuf_options_t) == 32, "circbuf_options_t");
+FIELD(circbuf_options_t, size, 0, 8);
+FIELD(circbuf_options_t, name, 8, 8);
+FIELD(circbuf_options_t, format, 16, 8);
+FIELD(circbuf_options_t, flags, 24, 4);
+FIELD(circbuf_options_t, mode, 28, 4);
+
+static_assert(sizeof(circbuf_reservation_t) == 72, "circbuf_reservation_t");
+FIELD(circbuf_reservation_t, size, 0, 8);
+FIELD(circbuf_reservation_t, first, 8, 8);
+FIELD(circbuf_reservation_t, index, 16, 8);
+FIELD(circbuf_reservation_t, counts, 24, 16);
+FIELD(circbuf_reservation_t, frames, 40, 16);
+FIELD(circbuf_reservation_t, timestamps, 56, 16);
+
+static_assert(sizeof(circbuf_info_t) == 80, "circbuf_info_t");
+FIELD(circbuf_info_t, size, 0, 8);
+FIELD(circbuf_info_t, begin, 8, 8);
+FIELD(circbuf_info_t, oldest, 16, 8);
+FIELD(circbuf_info_t, written, 24, 8);
+FIELD(circbuf_info_t, position, 32, 8);
+FIELD(circbuf_info_t, lost, 40, 8);
+FIELD(circbuf_info_t, last_write_ns, 48, 8);
+FIELD(circbuf_info_t, state, 56, 4);
+FIELD(circbuf_info_t, layout, 60, 4);
+FIELD(circbuf_info_t, pid, 64, 4);
+FIELD(circbuf_info_t, generation, 68, 4);
+FIELD(circbuf_info_t, metadata_generation, 72, 4);
+FIELD(circbuf_info_t, is_ours, 76, 4);
+
+static_assert(sizeof(circbuf_mirror_options_t) == 16, "circbuf_mirror_options_t");
+FIELD(circbuf_mirror_options_t, size, 0, 8);
+FIELD(circbuf_mirror_options_t, flags, 8, 4);
+FIELD(circbuf_mirror_options_t, reserved, 12, 4);
+
+static_assert(sizeof(circbuf_span_t) == 48, "circbuf_span_t");
+FIELD(circbuf_span_t, size, 0, 8);
+FIELD(circbuf_span_t, first, 8, 8);
+FIELD(circbuf_span_t, count, 16, 8);
+FIELD(circbuf_span_t, lost, 24, 8);
+FIELD(circbuf_span_t, ring, 32, 8);
+FIELD(circbuf_span_t, metadata_generation, 40, 4);
+FIELD(circbuf_span_t, reserved, 44, 4);
+
+static_assert(sizeof(circbuf_view_t) == 104, "circbuf_view_t");
+FIELD(circbuf_view_t, size, 0, 8);
+FIELD(circbuf_view_t, first, 8, 8);
+FIELD(circbuf_view_t, count, 16, 8);
+FIELD(circbuf_view_t, lost, 24, 8);
+FIELD(circbuf_view_t, ring, 32, 8);
+FIELD(circbuf_view_t, index, 40, 8);
+FIELD(circbuf_view_t, counts, 48, 16);
+FIELD(circbuf_view_t, frames, 64, 16);
+FIELD(circbuf_view_t, timestamps, 80, 16);
+FIELD(circbuf_view_t, metadata_generation, 96, 4);
+FIELD(circbuf_view_t, reserved, 100, 4);
+
+static_assert(sizeof(circbuf_memory_t) == 48, "circbuf_memory_t");
+FIELD(circbuf_memory_t, size, 0, 8);
+FIELD(circbuf_memory_t, frames, 8, 8);
+FIELD(circbuf_memory_t, timestamps, 16, 8);
+FIELD(circbuf_memory_t, count, 24, 8);
+FIELD(circbuf_memory_t, frame_size, 32, 8);
+FIELD(circbuf_memory_t, ring, 40, 8);
+
 #endif
 
 int main(void)

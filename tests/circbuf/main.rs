@@ -6,5 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod corrupt;
+mod interop;
 mod stream;
 mod support;

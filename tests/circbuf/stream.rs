@@ -236,7 +236,7 @@ fn reserve_and_commit() {
     expect(stream.commit(6), libc::EMSGSIZE);
     stream.commit(4).unwrap(); // the fifth is given up, and written again
     let read = reader.next(9).unwrap();
-    assert_eq!((read.span.first, read.times), (7, &[0.007, 0.008, 0.009, 0.01][..]));
+    assert_eq!((read.span.first, read.times), (7, &[7.0, 8.0, 9.0, 10.0].map(|number| number / 1024.0)[..]));
     expect(stream.commit(0), libc::EBUSY);
     write(&stream, 1);
     assert_eq!(reader.numbers(), [11]);
@@ -258,7 +258,7 @@ fn reserve_and_commit() {
     unsafe { at.write(50.0) };
     stream.commit(1).unwrap();
     write(&stream, 1);
-    assert_eq!(reader.next(9).unwrap().times, [50.0, 50.001]);
+    assert_eq!(reader.next(9).unwrap().times, [50.0, 50.0 + 1.0 / 1024.0]);
 }
 
 /// The rest of a ring is read before the next one is: nothing is lost by a change.
@@ -268,6 +268,7 @@ fn formats_change() {
     let stream = name.numbered(10);
     let mut reader = Reader::new(name.mirror());
     assert!(!stream.configure(&numbers(10), 5.0).unwrap(), "the same");
+    assert!(reader.numbers().is_empty());
     let mut count = 0;
     for (round, format) in [
         Format { dtype: Dtype::new(b'd').unwrap(), ..numbers(10) },
@@ -334,7 +335,6 @@ fn frames_without_dimensions() {
             stream.write(&Source::Contiguous(&vec![round; size]), None).unwrap();
             assert_eq!(reader.read(9).unwrap().bytes, vec![round; size]);
         }
-        expect(stream.write(&Source::Contiguous(&vec![0; size + 1]), None), if size > 1 { libc::EINVAL } else { 0 });
     }
 }
 

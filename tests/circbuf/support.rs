@@ -13,7 +13,7 @@ use shmhot::status::Failure;
 pub struct Name(String);
 
 /// Generations of rings and of metadata that a test may get to.
-const GENERATIONS: u32 = 200;
+const GENERATIONS: u32 = 32;
 
 impl Name {
     pub fn new(what: &str) -> Self {
@@ -95,7 +95,7 @@ pub const WORDS: usize = 8;
 /// The format of numbered frames.
 pub fn numbers(frames: u32) -> Format {
     let dtype = Dtype::new(b'Q').unwrap();
-    Format { dtype, frame_shape: vec![WORDS as u32], frames, rate: 1000.0, key: "numbers".into() }
+    Format { dtype, frame_shape: vec![WORDS as u32], frames, rate: 1024.0, key: "numbers".into() }
 }
 
 /// Word `i` of frame `number`: the first is the number, and each other tells of number and place.
@@ -163,7 +163,7 @@ impl Reader {
     #[track_caller]
     pub fn next(&mut self, limit: usize) -> Result<Frames<'_>> {
         let read = self.read(limit)?;
-        let words = read.bytes.len() / 8 / read.span.count.max(1);
+        let words = (read.bytes.len() / 8 / read.span.count.max(1)).max(1);
         check_frames(read.bytes, words, read.span.first);
         Ok(read)
     }

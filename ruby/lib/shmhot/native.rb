@@ -101,11 +101,37 @@ module Shmhot
       observer_store_schema: [I32, ADDRESS, U32, POINTER],
       observer_store_read: [I32, ADDRESS, U32, POINTER, U32],
       observer_store_sum: [I32, ADDRESS, POINTER, POINTER, POINTER],
-      observer_store_exposition: [I32, ADDRESS, U32, POINTER, SIZE]
+      observer_store_exposition: [I32, ADDRESS, U32, POINTER, SIZE],
+
+      circbuf_short_name: [I32, POINTER, POINTER, SIZE],
+      circbuf_create: [I32, POINTER, POINTER],
+      circbuf_configure: [I32, ADDRESS, POINTER],
+      circbuf_write: [I32, ADDRESS, POINTER, POINTER, SIZE],
+      circbuf_reserve: [I32, ADDRESS, SIZE, POINTER],
+      circbuf_commit: [I32, ADDRESS, SIZE],
+      circbuf_set_metadata: [I32, ADDRESS, POINTER],
+      circbuf_info: [I32, ADDRESS, POINTER],
+      circbuf_ring: [I32, ADDRESS, POINTER],
+      circbuf_close: [I32, ADDRESS],
+      circbuf_detach: [I32, ADDRESS],
+      circbuf_mirror_open: [I32, POINTER, POINTER, POINTER],
+      circbuf_mirror_close: [I32, ADDRESS],
+      circbuf_mirror_format: [I32, ADDRESS, POINTER],
+      circbuf_mirror_read: [I32, ADDRESS, ADDRESS, SIZE, ADDRESS, U32, ADDRESS],
+      circbuf_mirror_read_time: [I32, ADDRESS, F64, F64, ADDRESS, SIZE, ADDRESS, U32, ADDRESS],
+      circbuf_mirror_view: [I32, ADDRESS, U32, POINTER],
+      circbuf_mirror_view_is_intact: [I32, ADDRESS, POINTER],
+      circbuf_mirror_seek: [I32, ADDRESS, U64],
+      circbuf_mirror_wait: [I32, ADDRESS, U32, U32],
+      circbuf_mirror_metadata: [I32, ADDRESS, POINTER, SIZE],
+      circbuf_mirror_info: [I32, ADDRESS, POINTER],
+      circbuf_mirror_ring: [I32, ADDRESS, POINTER],
+      circbuf_ring_memory: [I32, ADDRESS, POINTER],
+      circbuf_ring_free: [I32, ADDRESS]
     }.freeze
 
     # What may take a while, and lets other threads run meanwhile.
-    UNLOCKED = %i[hotpath_ring_free vmclock_calibrator_measure].freeze
+    UNLOCKED = %i[hotpath_ring_free vmclock_calibrator_measure circbuf_mirror_wait].freeze
 
     class << self
       # Where the library was found.
@@ -131,6 +157,31 @@ module Shmhot
         text.byteslice(0, length.clamp(0, text.bytesize - 1)).scrub
       end
 
+      # A text that ends with its NUL, as in C.
+      def text(what, text)
+        text = String(text).encode(Encoding::UTF_8)
+        raise ArgumentError, "#{what} has a NUL" if text.include?("\0")
+
+        text
+      end
+
+      # Memory that belongs to +owner+, as an IO::Buffer that keeps it.
+      #
+      # The new object is an Integer for a moment. The garbage collector finds it all the same: it looks through the
+      # stacks of calls that go on, and is not run between these two.
+      def buffer(owner, address, size, flags = 0)
+        buffer = Fiddle.dlunwrap(IO_BUFFER_NEW.call(address, size, flags | IO::Buffer::EXTERNAL))
+        buffer.instance_variable_set(:@owner, owner)
+        buffer
+      end
+
+      # Where the memory of an IO::Buffer is: for as long as it is not freed.
+      def address(buffer)
+        address, size = [0].pack("J"), [0].pack("J")
+        IO_BUFFER_BYTES.call(Fiddle.dlwrap(buffer), address, size)
+        address.unpack1("J")
+      end
+
       private
 
       def accept(library, path)
@@ -151,5 +202,10 @@ module Shmhot
       keeps_lock = !UNLOCKED.include?(name)
       const_set(name.upcase, Fiddle::Function.new(LIBRARY[name.to_s], takes, returns, name: name.to_s, need_gvl: keeps_lock))
     end
+
+    # Ruby's own functions, for an IO::Buffer in memory that belongs to somebody else, and for the memory of an IO::Buffer.
+    IO_BUFFER_NEW = Fiddle::Function.new(Fiddle::Handle::DEFAULT["rb_io_buffer_new"], [ADDRESS, SIZE, I32], ADDRESS, need_gvl: true)
+    IO_BUFFER_BYTES = Fiddle::Function.new(Fiddle::Handle::DEFAULT["rb_io_buffer_get_bytes_for_reading"],
+                                           [ADDRESS, POINTER, POINTER], Fiddle::TYPE_VOID, need_gvl: true)
   end
 end

@@ -14,7 +14,7 @@ class NativeTest < Minitest::Test
 
   def declarations
     text = Dir["#{HEADERS}/*.h"].sum("") { |path| File.read(path) }.gsub(%r{/\*.*?\*/}m, "")
-    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath|vmclock|observer)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
+    text.scan(/^([a-z][\w \t]*[ *])((?:shmhot|hotpath|vmclock|observer|circbuf)_\w+)\(([^)]*)\);/m).to_h do |returns, name, parameters|
       parameters = parameters.strip == "void" ? [] : parameters.split(",")
       [name.to_sym, [returns, *parameters]]
     end
@@ -118,6 +118,46 @@ class NativeTest < Minitest::Test
       **Utilization::Schema.const_get(:LAYOUTS).each_with_index.to_h { |layout, code| [layout.upcase, code] } }.each do |name, code|
       assert_equal defines.fetch(name.to_s), code, name
     end
+  end
+
+  CircBuff = Shmhot::CircBuff
+  CircMirror = Shmhot::CircMirror
+
+  # How Array#pack writes the structs of circbuf.h, by name.
+  def structs_of_circbuf
+    text = File.read("#{HEADERS}/circbuf.h").gsub(%r{/\*.*?\*/}m, "")
+    text.scan(/typedef struct \{([^{}]*)\} (\w+);/m).to_h do |fields, name|
+      codes = fields.scan(/^ *(?:const )?(\w+) (\*?)(\w+)(?:\[(\d+)\])?;/).map do |type, pointer, field, count|
+        next "x#{count}" if field == "reserved" && count
+
+        code = pointer.empty? ? { "double" => "d", "char" => "a", **CODES }.fetch(type) : "J"
+        "#{code}#{count}"
+      end
+      [name, codes.join]
+    end
+  end
+
+  def test_structs_of_circbuf_agree_with_the_header
+    ours = { format: [CircBuff, :FORMAT], options: [CircBuff, :OPTIONS], reservation: [CircBuff, :RESERVATION],
+             info: [CircBuff, :INFO], mirror_options: [CircMirror, :OPTIONS], span: [CircMirror, :SPAN],
+             view: [CircMirror, :VIEW], memory: [CircBuff.const_get(:Memory), :MEMORY] }
+    declared = structs_of_circbuf
+    ours.each do |name, (type, constant)|
+      codes = type.const_get(constant)
+      codes = codes.values.join if codes.is_a?(Hash)
+      assert_equal declared.delete("circbuf_#{name}_t"), codes, name
+      size = codes.scan(/([a-zA-Z])(\d*)/).sum { |code, count| { "x" => 1, "a" => 1, "C" => 1, "L" => 4 }.fetch(code, 8) * [count.to_i, 1].max }
+      assert_equal size, type.const_get(:"#{constant}_BYTES"), name
+    end
+    assert_empty declared
+  end
+
+  def test_constants_of_circbuf_agree_with_the_header
+    defines = File.read("#{HEADERS}/circbuf.h").scan(/^#define CIRCBUF_(\w+) (\d+)$/).to_h { |name, value| [name, Integer(value)] }
+    layouts = CircBuff.const_get(:LAYOUTS)
+    assert_equal({ "LAYOUT_V1" => layouts[1], "LAYOUT_V0" => layouts[0], "FROM_NOW" => CircMirror.const_get(:FROM_NOW),
+                   "MAX_DIMENSIONS" => CircBuff.const_get(:MAX_DIMENSIONS), "MAX_KEY" => CircBuff.const_get(:MAX_KEY),
+                   **CircBuff.const_get(:STATES).each_with_index.to_h { |state, code| [state.upcase.to_s, code] } }, defines)
   end
 
   def test_structs_agree_with_the_headers

@@ -121,13 +121,17 @@ _CODES = {
 }
 
 
-def packing(name: str) -> tuple[tuple[str, ...], struct.Struct]:
-    """The fields of a C struct of integers, and what unpacks all of them at once: far cheaper than one by one."""
-    fields = _fields(name)
+def packing(name: str, *only: str) -> tuple[tuple[str, ...], struct.Struct]:
+    """The fields of a C struct of integers, and what unpacks all at once: far cheaper than one by one.
+
+    only: these of them. Of an array it is the first number.
+    """
+    fields = [(field, what) for field, what in _fields(name) if not only or field in only]
     codes, end = "=", 0
     for _, what in fields:
-        codes += f"{what.offset - end}x{_CODES[what.type.cname]}"
-        end = what.offset + ffi.sizeof(what.type)
+        item = what.type.item if what.type.kind == "array" else what.type
+        codes += f"{what.offset - end}x{_CODES[item.cname]}"
+        end = what.offset + ffi.sizeof(item)
     return tuple(field for field, _ in fields), struct.Struct(codes)
 
 

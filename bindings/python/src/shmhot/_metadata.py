@@ -6,14 +6,14 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Metadata = dict[str, Any]
-"""dims, axes, attrs, key, buffered_axis and stream_dim, as ezmsg-tools has them: axes are {"kind": "linear", "unit", "gain",
-"offset"} or {"kind": "coord", "unit", "dims", "data"}, and data is an array."""
+"""dims, axes, attrs, key, buffered_axis and stream_dim, as ezmsg-tools has them: an axis is {"kind": "linear", "unit",
+"gain", "offset"} or {"kind": "coord", "unit", "dims", "data"}, where data is an array."""
 
 
 def to_json(metadata: Mapping[str, Any]) -> bytes:
@@ -100,7 +100,7 @@ def _from_json(value: Any) -> Any:
     return _dict_from_json(value)
 
 
-_TAGS = {
+_TAGS: dict[str, Callable[[Any], Any]] = {
     "$array": lambda array: _array_from_json(array["dtype"], array["shape"], array["data"]),
     "$bytes": base64.b64decode,
     "$complex": lambda parts: complex(*map(_from_json, parts)),
@@ -146,7 +146,7 @@ def _dtype_to_json(dtype: np.dtype[Any]) -> Any:
     return fields
 
 
-def _items(flat: NDArray[Any]) -> list[Any]:
+def _items(flat: NDArray[Any]) -> Any:
     if flat.dtype.names is not None:
         columns = []
         for name in flat.dtype.names:
