@@ -79,7 +79,7 @@ fn read(name: &str) {
     }
     let _ = mirror.read_time(0.5, 1.0, &mut frames, Some(&mut timestamps), 64);
     let _ = mirror.seek(10);
-    if let Ok(view) = mirror.view(64) {
+    if let Ok(Some(view)) = mirror.view(64) {
         assert_eq!(view.counts[0] + view.counts[1], view.span.count);
         let _ = mirror.is_intact(&view.span);
     }

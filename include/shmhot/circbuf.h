@@ -498,8 +498,8 @@ int32_t circbuf_mirror_read_time(const circbuf_mirror_t *mirror,
  * no call goes on to before it has said -ESTALE and circbuf_mirror_format was asked; or as long as
  * circbuf_mirror_ring keeps it.
  *
- * Returns: how many frames there are in both parts; 0 when there are none; -ENOENT, -EAGAIN as circbuf_mirror_format;
- * -ESTALE, -EPROTO as circbuf_mirror_read.
+ * Returns: how many frames there are in both parts; 0 when there are none, or no stream: then there are no pointers
+ * either; -ESTALE, -EPROTO as circbuf_mirror_read.
  *
  * Threads, Blocking: as circbuf_mirror_read.
  *

@@ -758,8 +758,8 @@ pub unsafe extern "C" fn circbuf_mirror_read_time(
 /// no call goes on to before it has said -ESTALE and circbuf_mirror_format was asked; or as long as
 /// circbuf_mirror_ring keeps it.
 ///
-/// Returns: how many frames there are in both parts; 0 when there are none; -ENOENT, -EAGAIN as circbuf_mirror_format;
-/// -ESTALE, -EPROTO as circbuf_mirror_read.
+/// Returns: how many frames there are in both parts; 0 when there are none, or no stream: then there are no pointers
+/// either; -ESTALE, -EPROTO as circbuf_mirror_read.
 ///
 /// Threads, Blocking: as circbuf_mirror_read.
 ///
@@ -775,7 +775,10 @@ pub unsafe extern "C" fn circbuf_mirror_view(
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
             check_output(view, "view")?;
-            let View { span, index, counts, memory } = mirror.0.view(n.min(i32::MAX as u32) as usize)?;
+            let Some(View { span, index, counts, memory }) = mirror.0.view(n.min(i32::MAX as u32) as usize)? else {
+                write_sized(view, &circbuf_view_t::zeroed(), "view")?;
+                return Ok(0);
+            };
             let parts = Parts::of(&memory, index, counts);
             let found = circbuf_view_t {
                 size: 0,

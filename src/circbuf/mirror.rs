@@ -300,10 +300,11 @@ impl Mirror {
         reader.read(&self.names, Some((from, to)), frames, timestamps, limit)
     }
 
-    /// The frames that come next, `limit` at most, where they are: without a copy, and without a promise.
+    /// The frames that come next, `limit` at most, where they are: without a copy, and without a promise. `None` when there
+    /// is no stream, or none with a format.
     ///
     /// As [`Mirror::read`].
-    pub fn view(&self, limit: usize) -> Result<View> {
+    pub fn view(&self, limit: usize) -> Result<Option<View>> {
         let mut reader = self.turn()?;
         reader.view(&self.names, limit)
     }
@@ -417,10 +418,10 @@ impl Mirror {
         let mut reader = self.turn()?;
         reader.refresh(&self.names)?;
         reader.look(&self.names, Duration::ZERO)?;
-        let mut info = Info { state: reader.state(), position: reader.position, lost: reader.lost, ..Info::default() };
+        let (state, position, lost) = (reader.state(), reader.position, reader.lost);
+        let mut info = Info { state, generation: NO_GENERATION, position, lost, ..Info::default() };
         let Some(link) = &reader.link else { return Ok(info) };
         info.layout = Some(link.layout);
-        info.generation = NO_GENERATION;
         if let Some(seen) = &reader.seen {
             info.metadata_generation = seen.header.epoch.metadata;
             info.generation = seen.header.epoch.generation;
@@ -674,7 +675,7 @@ impl Reader {
         Ok(self.told(self.span(self.position, 0)))
     }
 
-    fn view(&mut self, names: &Names, limit: usize) -> Result<View> {
+    fn view(&mut self, names: &Names, limit: usize) -> Result<Option<View>> {
         for _ in 0..ATTEMPTS {
             let mark = self.mark();
             self.refresh(names)?;
@@ -695,9 +696,9 @@ impl Reader {
                 self.position = first + count as u64;
                 self.is_fresh = false;
             }
-            return Ok(View { span: self.told(span), index, counts, memory });
+            return Ok(Some(View { span: self.told(span), index, counts, memory }));
         }
-        Err(Error::NoFormat(names.stream().to_owned()))
+        Ok(None)
     }
 
     fn is_intact(&self, span: &Span) -> Result<bool> {
@@ -843,9 +844,12 @@ impl Reader {
             }
             Ok(Some(link)) => {
                 let Reader { options, rings, lost, untold, looked, .. } = *self;
+                let is_dead = link.writer().is_some_and(|writer| writer.is_dead());
                 let link = Some(Arc::new(link));
                 *self = Self { options, rings, lost, untold, looked, link, ..Self::default() };
-                self.follow(names)
+                self.follow(names)?;
+                self.is_dead = is_dead;
+                Ok(())
             }
             Err(Error::Malformed { why, .. }) => {
                 let since = self.damage.as_ref().map_or(now, |(since, _)| *since);
