@@ -5,10 +5,11 @@ require_relative "lib/shmhot/version"
 Gem::Specification.new do |spec|
   spec.name = "shmhot"
   spec.version = Shmhot::VERSION
-  spec.summary = "An io_uring socket ring for Ruby servers, metrics in shared memory, and the hypervisor's clock"
+  spec.summary = "An io_uring socket ring for Ruby servers, metrics and signals in shared memory, and the hypervisor's clock"
   spec.description = "Bindings of libshmhot: accepting, receiving and sending on thousands of sockets with one call of " \
                      "the library for each turn of the loop; counters and gauges that any process can read while they " \
-                     "are written; and time with a bound on its error from VMClock pages."
+                     "are written; streams of numbers that any process can follow, whole or not at all; and time with a " \
+                     "bound on its error from VMClock pages."
   spec.authors = ["The shmhot authors"]
   spec.licenses = ["MIT", "Apache-2.0"]
   spec.required_ruby_version = ">= 3.1"

@@ -25,6 +25,52 @@ module Stopwatch
   end
 end
 
+# Who waits, and who runs meanwhile.
+module WaitHelper
+  # A thread that waits without a limit, asleep in it.
+  def asleep(&wait)
+    thread = Thread.new(&wait)
+    thread.report_on_exception = false
+    Thread.pass until thread.stop?
+    thread
+  end
+
+  # Enough of a fiber scheduler to see who runs while a fiber waits.
+  class Scheduler
+    def initialize
+      @sleepers = []
+    end
+
+    def kernel_sleep(seconds)
+      @sleepers << [now + seconds, Fiber.current]
+      Fiber.yield
+    end
+
+    def close
+      until @sleepers.empty?
+        @sleepers.sort_by!(&:first)
+        due, fiber = @sleepers.shift
+        Fiber.new(blocking: true) { sleep([due - now, 0].max) }.resume
+        fiber.resume
+      end
+    end
+
+    def fiber(&block)
+      Fiber.new(blocking: false, &block).tap(&:resume)
+    end
+
+    def io_wait(*) = raise(NotImplementedError)
+    def block(*) = raise(NotImplementedError)
+    def unblock(*) = raise(NotImplementedError)
+
+    private
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end
+
 # A ring, sockets, and the library's constants at hand.
 module RingHelper
   include Stopwatch
@@ -241,17 +287,25 @@ module StreamHelper
   CircBuff = Shmhot::CircBuff
   CircMirror = Shmhot::CircMirror
 
-  def name
-    @name ||= "shmhot/test/#{Process.pid}/#{rand(1 << 64)}"
+  attr_reader :stream_name
+
+  def setup
+    super
+    @stream_name = "shmhot/test/#{Process.pid}/#{rand(1 << 64)}"
+  end
+
+  def teardown
+    super
+    File.delete(*leftovers)
   end
 
   # 10 frames of 4 numbers.
   def stream(**options)
-    @stream ||= kept(CircBuff.new(name, dtype: :f32, shape: 4, frames: 10, rate: 100, **options))
+    @stream ||= kept(CircBuff.new(stream_name, dtype: :f32, shape: 4, frames: 10, rate: 100, **options))
   end
 
   def mirror(**options)
-    @mirror ||= kept(CircMirror.new(name, **options))
+    @mirror ||= kept(CircMirror.new(stream_name, **options))
   end
 
   # Frames by number: each has that in it, and three more.
@@ -267,7 +321,7 @@ module StreamHelper
 
   # What lies in /dev/shm of the stream.
   def leftovers
-    names = [name, *(0..9).flat_map { |generation| ["#{name}/buffer#{generation}", "#{name}/meta#{generation}"] }]
+    names = [stream_name, *(0..9).flat_map { |i| ["#{stream_name}/buffer#{i}", "#{stream_name}/meta#{i}"] }]
     names.map { |name| CircBuff.short_name(name) }.flat_map { |short| Dir["/dev/shm/#{short}", "/dev/shm/.#{short}*"] }
   end
 
@@ -276,7 +330,7 @@ module StreamHelper
     output, input = IO.pipe
     pid = process do
       output.close
-      CircBuff.open(name, dtype: :f32, shape: 4, frames: 10, rate: 100) do |stream|
+      CircBuff.open(stream_name, dtype: :f32, shape: 4, frames: 10, rate: 100) do |stream|
         input.close
         yield stream
       end

@@ -5,14 +5,7 @@ require "test_helper"
 # Waits, and what ends them.
 class WaitingTest < Minitest::Test
   include PageHelper
-
-  # A thread that waits without a limit, asleep in it.
-  def asleep(&wait)
-    thread = Thread.new(&wait)
-    thread.report_on_exception = false
-    Thread.pass until thread.stop?
-    thread
-  end
+  include WaitHelper
 
   # Waits that nothing ends.
   def endless
@@ -148,41 +141,6 @@ class WaitingTest < Minitest::Test
     assert waits.all?(&:alive?)
   ensure
     waits.each(&:kill).each(&:join)
-  end
-
-  # Enough of a fiber scheduler to see who runs while a fiber waits.
-  class Scheduler
-    def initialize
-      @sleepers = []
-    end
-
-    def kernel_sleep(seconds)
-      @sleepers << [now + seconds, Fiber.current]
-      Fiber.yield
-    end
-
-    def close
-      until @sleepers.empty?
-        @sleepers.sort_by!(&:first)
-        due, fiber = @sleepers.shift
-        Fiber.new(blocking: true) { sleep([due - now, 0].max) }.resume
-        fiber.resume
-      end
-    end
-
-    def fiber(&block)
-      Fiber.new(blocking: false, &block).tap(&:resume)
-    end
-
-    def io_wait(*) = raise(NotImplementedError)
-    def block(*) = raise(NotImplementedError)
-    def unblock(*) = raise(NotImplementedError)
-
-    private
-
-    def now
-      Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    end
   end
 
   def test_under_a_fiber_scheduler
