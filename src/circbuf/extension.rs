@@ -11,8 +11,8 @@
 //! | 4116 | u32 | generation of the ring |
 //! | 4120 | u64 | when the process was started, in clock ticks since the boot |
 //! | 4128 | u64 | the boot |
-//! | 4136 | u64 | number of the first frame of this generation |
-//! | 4144 | u64 | frames committed when the generation before it ended |
+//! | 4136 | u64 | number of the first frame of this generation: frames committed when the one before it ended |
+//! | 4144 | u64 | frames claimed when the generation before it ended |
 //! | 4152 | u32 | generation of the metadata, the last that there was |
 //! | 4160 | u64 | frames claimed since the stream was made |
 //! | 4168 | u64 | frames committed |
@@ -66,10 +66,10 @@ pub(super) struct Block {
     pub(super) stage: Stage,
     pub(super) generation: u32,
     pub(super) writer: ProcessId,
-    /// Number of this generation's first frame.
+    /// Number of this generation's first frame, with which the one before it ended.
     pub(super) first: u64,
-    /// Frames committed when the generation before it ended.
-    pub(super) previous_end: u64,
+    /// Frames claimed of the generation before it, committed or not: what they have overwritten is gone.
+    pub(super) previous_claimed: u64,
     /// Generation of the metadata, the last that there was: who has seen one looks for another.
     pub(super) metadata: u32,
 }
@@ -89,7 +89,7 @@ impl Block {
             self.writer.started,
             self.writer.boot,
             self.first,
-            self.previous_end,
+            self.previous_claimed,
             self.metadata.into(),
         ]
     }
@@ -108,12 +108,12 @@ impl Block {
             2 => Stage::Ended,
             other => return bad(format!("the extension of its header says state {other}")),
         };
-        let [_, of, started, boot, first, previous_end, metadata] = rest;
-        if first > MAX_COUNT || previous_end > first {
-            return bad(format!("a ring that begins with frame {first} after {previous_end}"));
+        let [_, of, started, boot, first, previous_claimed, metadata] = rest;
+        if first.max(previous_claimed) > MAX_COUNT {
+            return bad(format!("a ring that begins with frame {first} after {previous_claimed}"));
         }
         let writer = ProcessId { pid: of as u32, started, boot };
-        Ok(Self { stage, generation: (of >> 32) as u32, writer, first, previous_end, metadata: metadata as u32 })
+        Ok(Self { stage, generation: (of >> 32) as u32, writer, first, previous_claimed, metadata: metadata as u32 })
     }
 }
 

@@ -16,7 +16,7 @@ use super::metadata::{self, Metadata};
 use super::names::Names;
 use super::ring::{Part, Ring};
 use super::turn;
-use crate::shm::{Access, Patience, Segment, Turn, Turns};
+use crate::shm::{Access, Patience, Segment, Turns};
 use crate::sys::{self, ProcessId};
 
 /// How a mirror begins.
@@ -117,6 +117,8 @@ struct Reader {
     attached: Option<Attached>,
     /// The ring before that, and the first frame of it that is whole for ever.
     previous: Option<(u64, u64)>,
+    /// The ring that the caller may have pointers to: it stays until the caller has asked for the next one's format.
+    viewed: Option<Arc<Ring>>,
     /// Rings that there have been.
     rings: u64,
     /// Number of the frame to be read next.
@@ -124,7 +126,7 @@ struct Reader {
     /// Frames that were lost, in all, and those not yet told.
     lost: u64,
     untold: u64,
-    /// Whether nothing has been read of the ring yet, so that what was overwritten is not missed.
+    /// Whether reading has yet to begin, with the oldest frame: what is gone by then is not missed.
     is_fresh: bool,
     /// Whether the caller has yet to ask for the format.
     is_new: bool,
@@ -257,15 +259,15 @@ impl Mirror {
     ///
     /// [`Error::Absent`], [`Error::NoFormat`]; [`Error::Malformed`], [`Error::File`].
     pub fn format(&self) -> Result<(Format, Layout)> {
-        let mut reader = self.turn()?;
-        reader.look(&self.names, LOOK)?;
-        reader.refresh(&self.names)?;
-        let name = || self.names.stream().to_owned();
-        let Some(layout) = reader.link.as_ref().map(|link| link.layout) else { return Err(Error::Absent(name())) };
-        let attached = reader.attached.as_ref().ok_or_else(|| Error::NoFormat(name()))?;
-        let format = attached.format.clone();
-        reader.is_new = false;
-        Ok((format, layout))
+        self.turn(|reader, names| {
+            reader.renew(names)?;
+            let (attached, layout) = reader.current(names)?;
+            let format = attached.format.clone();
+            if std::mem::take(&mut reader.is_new) {
+                reader.viewed = None;
+            }
+            Ok((format, layout))
+        })
     }
 
     /// Copies the frames that come next, as many as there are and find room, and their timestamps if there is room for
@@ -278,11 +280,10 @@ impl Mirror {
     pub fn read(
         &self,
         frames: &mut [MaybeUninit<u8>],
-        timestamps: Option<&mut [MaybeUninit<f64>]>,
+        mut timestamps: Option<&mut [MaybeUninit<f64>]>,
         limit: usize,
     ) -> Result<Span> {
-        let mut reader = self.turn()?;
-        reader.read(&self.names, None, frames, timestamps, limit)
+        self.turn(|reader, names| reader.read(names, None, frames, timestamps.as_deref_mut(), limit))
     }
 
     /// Copies frames by their time: those of `from` and later, before `to`. What is read next stays as it is.
@@ -293,11 +294,10 @@ impl Mirror {
         from: f64,
         to: f64,
         frames: &mut [MaybeUninit<u8>],
-        timestamps: Option<&mut [MaybeUninit<f64>]>,
+        mut timestamps: Option<&mut [MaybeUninit<f64>]>,
         limit: usize,
     ) -> Result<Span> {
-        let mut reader = self.turn()?;
-        reader.read(&self.names, Some((from, to)), frames, timestamps, limit)
+        self.turn(|reader, names| reader.read(names, Some((from, to)), frames, timestamps.as_deref_mut(), limit))
     }
 
     /// The frames that come next, `limit` at most, where they are: without a copy, and without a promise. `None` when there
@@ -305,30 +305,28 @@ impl Mirror {
     ///
     /// As [`Mirror::read`].
     pub fn view(&self, limit: usize) -> Result<Option<View>> {
-        let mut reader = self.turn()?;
-        reader.view(&self.names, limit)
+        self.turn(|reader, names| reader.view(names, limit))
     }
 
     /// Whether the frames of a view are still what they were when it was made: asked after they were used.
     ///
     /// What a foreign writer is about to overwrite it does not say: then only what it has overwritten is known.
     pub fn is_intact(&self, span: &Span) -> Result<bool> {
-        let reader = self.turn()?;
-        reader.is_intact(span)
+        self.turn(|reader, names| reader.is_intact(names, span))
     }
 
     /// Goes to the frame of this number, or to the nearest that is there.
     ///
     /// As [`Mirror::read`].
     pub fn seek(&self, number: u64) -> Result<()> {
-        let mut reader = self.turn()?;
-        reader.look(&self.names, LOOK)?;
-        reader.refresh(&self.names)?;
-        if let Some((oldest, newest)) = reader.window()? {
-            reader.position = number.clamp(oldest, newest);
-            reader.is_fresh = true; // what lies before it is not missed
-        }
-        Ok(())
+        self.turn(|reader, names| {
+            reader.renew(names)?;
+            if let Some((oldest, newest)) = reader.window()? {
+                reader.position = number.clamp(oldest, newest);
+                reader.is_fresh = false;
+            }
+            Ok(())
+        })
     }
 
     /// Waits until there are at least so many frames, 1 or more, something else is to be said, or a signal comes.
@@ -339,8 +337,8 @@ impl Mirror {
     /// As [`Mirror::read`].
     pub fn wait(&self, frames: u64, timeout: Option<Duration>) -> Result<Awaited> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            let mut reader = self.turn()?;
-            return Ok(reader.glance(&self.names, frames.max(1))?.unwrap_or_else(|| reader.verdict()));
+            return self
+                .turn(|reader, names| Ok(reader.glance(names, frames.max(1))?.unwrap_or_else(|| reader.verdict())));
         }
         let begin = Instant::now();
         loop {
@@ -349,7 +347,7 @@ impl Mirror {
                 Wait::Sleep(sleep) => {
                     let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
                     if left.is_zero() || sleep.sleep(left) {
-                        return Ok(self.turn()?.verdict());
+                        return self.turn(|reader, _| Ok(reader.verdict()));
                     }
                 }
             }
@@ -360,86 +358,43 @@ impl Mirror {
     ///
     /// As [`Mirror::read`].
     pub fn poll(&self, frames: u64) -> Result<Wait> {
-        let mut reader = self.turn()?;
-        reader.poll(&self.names, frames.max(1))
+        self.turn(|reader, names| reader.poll(names, frames.max(1)))
     }
 
     /// The static metadata.
     ///
     /// [`Error::NoMetadata`]; [`Error::Metadata`] when it cannot be read; [`Error::File`].
     pub fn metadata(&self) -> Result<Metadata> {
-        let mut reader = self.turn()?;
-        reader.look(&self.names, LOOK)?;
-        // Another generation may replace the one that is named while it is being opened.
-        for _ in 0..ATTEMPTS {
-            reader.refresh(&self.names)?;
-            let Some(header) = reader.seen.as_ref().map(|seen| &seen.header) else { break };
-            let (generation, len) = (header.epoch.metadata, header.metadata_len as usize);
-            if generation == 0 {
-                break;
-            }
-            let path = self.names.metadata(generation);
-            if len > metadata::MAX_BYTES {
-                let why = format!("metadata of {len} bytes: at most {} are read", metadata::MAX_BYTES);
-                return Err(Error::malformed(&path, why));
-            }
-            let mut pickle = vec![0; len];
-            let segment = match Segment::open(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    reader.seen = None;
-                    continue;
-                }
-                opened => opened.map_err(Error::file("open", &path))?,
-            };
-            segment.read(0, &mut pickle).map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => Error::malformed(&path, format!("shorter than {len} bytes")),
-                _ => Error::file("read", &path)(error),
-            })?;
-            return Ok(Metadata::from_pickle(&pickle)?);
-        }
-        Err(Error::NoMetadata)
+        self.turn(Reader::metadata)
     }
 
     /// The memory of the ring that is read now, which stays mapped for as long as it is held.
     ///
-    /// [`Error::NoFormat`].
+    /// As [`Mirror::format`].
     pub fn ring(&self) -> Result<Arc<Ring>> {
-        let mut reader = self.turn()?;
-        reader.look(&self.names, LOOK)?;
-        reader.refresh(&self.names)?;
-        let attached = reader.attached.as_ref().ok_or_else(|| Error::NoFormat(self.names.stream().to_owned()))?;
-        Ok(attached.ring.clone())
+        self.turn(|reader, names| {
+            reader.renew(names)?;
+            Ok(reader.current(names)?.0.ring.clone())
+        })
     }
 
     /// What there is to know of the stream.
     ///
     /// As [`Mirror::read`].
     pub fn info(&self) -> Result<Info> {
-        let mut reader = self.turn()?;
-        reader.refresh(&self.names)?;
-        reader.look(&self.names, Duration::ZERO)?;
-        let (state, position, lost) = (reader.state(), reader.position, reader.lost);
-        let mut info = Info { state, generation: NO_GENERATION, position, lost, ..Info::default() };
-        let Some(link) = &reader.link else { return Ok(info) };
-        info.layout = Some(link.layout);
-        if let Some(seen) = &reader.seen {
-            info.metadata_generation = seen.header.epoch.metadata;
-            info.generation = seen.header.epoch.generation;
-            info.pid = seen.block.map(|block| block.writer.pid);
-        }
-        if let Some(extension) = &link.extension {
-            info.is_ours = true;
-            info.last_write_ns = extension.last_write_ns();
-        }
-        if let Some((oldest, newest)) = reader.window()? {
-            (info.oldest, info.written) = (oldest, newest);
-            info.begin = reader.attached.as_ref().map_or(0, |attached| attached.first);
-        }
-        Ok(info)
+        self.turn(Reader::info)
     }
 
-    fn turn(&self) -> Result<Turn<'_, Reader>> {
-        turn(&self.state)
+    /// Takes a turn. What is damaged may have been replaced meanwhile: then once more.
+    fn turn<T>(&self, mut attempt: impl FnMut(&mut Reader, &Names) -> Result<T>) -> Result<T> {
+        let mut reader = turn(&self.state)?;
+        match attempt(&mut reader, &self.names) {
+            Err(error @ Error::Malformed { .. }) => match reader.look(&self.names, LOOK)? {
+                true => attempt(&mut reader, &self.names),
+                false => Err(error),
+            },
+            result => result,
+        }
     }
 }
 
@@ -454,6 +409,20 @@ impl Reader {
         let is_current = self.seen.as_ref().is_some_and(|seen| seen.mark == link.mark());
         let is_last = self.attached.as_ref().is_some_and(|attached| attached.end.is_none());
         if is_current && is_last { Ok(()) } else { self.follow(names) }
+    }
+
+    /// The same, and notices at once what has come in place of the stream.
+    fn renew(&mut self, names: &Names) -> Result<()> {
+        self.look(names, LOOK)?;
+        self.refresh(names)
+    }
+
+    /// The ring that is read now.
+    fn current(&self, names: &Names) -> Result<(&Attached, Layout)> {
+        let name = || names.stream().to_owned();
+        let link = self.link.as_ref().ok_or_else(|| Error::Absent(name()))?;
+        let attached = self.attached.as_ref().ok_or_else(|| Error::NoFormat(name()))?;
+        Ok((attached, link.layout))
     }
 
     /// Reads the header anew, and attaches the ring that it names: when the one before is read to its end.
@@ -474,12 +443,14 @@ impl Reader {
         } && seen.header.epoch.valid;
         if let Some(attached) = &mut self.attached
             && attached.end.is_none()
-            && has_ring
+            && (block.is_some() || has_ring)
             && (attached.generation, Some(attached.first))
                 != (generation, block.map_or(Some(0), |block| Some(block.first)))
         {
             attached.end = Some(match block {
-                Some(block) if generation == next_generation(attached.generation) => (block.previous_end, block.first),
+                Some(block) if generation == next_generation(attached.generation) => {
+                    (block.first.max(self.position), block.previous_claimed.max(block.first))
+                }
                 // More than one format was missed, or the writer does not tell: what is left is not known.
                 _ => (self.position, u64::MAX),
             });
@@ -490,6 +461,11 @@ impl Reader {
             None => true,
         };
         let attach = (is_due && has_ring).then(|| (seen.header.clone(), block));
+        if let (true, false, Some(extension), Some(_)) = (is_due, has_ring, &link.extension, &self.attached) {
+            // A ring came and went meanwhile.
+            let committed = extension.committed();
+            self.skip_to(committed.min(MAX_COUNT));
+        }
         self.seen = Some(seen);
         match attach {
             Some((header, block)) => self.attach(names, &link, &header, block),
@@ -510,11 +486,8 @@ impl Reader {
         let mut ring = Ring::map(&segment, &format, link.layout, Access::Read, &path)?;
         let first = block.map_or(0, |block| block.first);
         let is_next = match self.attached.take() {
-            Some(Attached { id, end: Some((committed, claimed)), ring, .. }) if block.is_some() => {
+            Some(Attached { id, end: Some((_, claimed)), ring, .. }) if block.is_some() => {
                 self.previous = (claimed < u64::MAX).then(|| (id, claimed.saturating_sub(ring.frames() as u64)));
-                // Beyond the end lies what was never committed, and so is not missed; unless the end is not known.
-                let missed = if claimed == u64::MAX { first.saturating_sub(committed) } else { 0 };
-                self.miss(missed);
                 true
             }
             _ => {
@@ -536,15 +509,12 @@ impl Reader {
         self.is_new = true;
         self.is_told = false;
         let (oldest, newest) = self.window()?.unwrap_or_default();
-        self.position = match self.options.from_now {
-            true if !is_next => newest,
-            _ => oldest.max(first),
-        };
-        // A reader that was there before misses what is gone already.
         if is_next {
-            self.miss(self.position - first);
+            self.skip_to(oldest);
         } else {
-            self.is_fresh = true;
+            self.position = if self.options.from_now { newest } else { oldest };
+            // The oldest is a place to begin at, whichever it is by then.
+            self.is_fresh = !self.options.from_now;
         }
         Ok(())
     }
@@ -581,30 +551,30 @@ impl Reader {
         let claimed = match (attached.end, &link.extension) {
             (Some((_, claimed)), _) => claimed,
             (None, Some(extension)) => extension.claimed(),
+            (None, None) if !link.header.epoch().valid => u64::MAX,
             (None, None) => link.total(attached.ring.frames() as u64, attached.total)?,
         };
         Ok(claimed.saturating_sub(attached.ring.frames() as u64))
     }
 
-    fn miss(&mut self, frames: u64) {
+    /// Goes on to a frame; those before it are lost.
+    fn skip_to(&mut self, number: u64) {
+        let skipped = number.saturating_sub(self.position);
+        self.position += skipped;
         if !self.is_fresh {
-            self.lost += frames;
-            self.untold += frames;
+            self.lost += skipped;
+            self.untold += skipped;
         }
     }
 
     /// Goes on to the oldest frame that is whole; the range of what can be read from there.
     fn next(&mut self) -> Result<Option<(u64, u64)>> {
         let Some((oldest, newest)) = self.window()? else { return Ok(None) };
-        if self.position < oldest {
-            self.miss(oldest - self.position);
-            self.position = oldest;
+        self.skip_to(oldest);
+        if self.position > newest && self.link.as_ref().is_some_and(|link| link.extension.is_none()) {
+            self.position = newest; // it has begun anew
         }
-        if self.position > newest {
-            // Only a foreign writer's numbers go back, when it begins anew.
-            self.position = newest;
-        }
-        Ok(Some((self.position, newest)))
+        Ok(Some((self.position, newest.max(self.position))))
     }
 
     /// Copies what comes next, or what lies between two times.
@@ -658,8 +628,7 @@ impl Reader {
             }
             let (first, count) = (first + torn as u64, count - torn);
             if times.is_none() {
-                self.miss(first - self.position);
-                self.position = first;
+                self.skip_to(first);
             }
             if count > 0 {
                 let span = self.span(first, count);
@@ -688,6 +657,9 @@ impl Reader {
             }
             let count = limit.min(usize::try_from(end - first).unwrap_or(usize::MAX));
             let (memory, index) = (attached.ring.clone(), attached.index(first));
+            if !self.viewed.as_ref().is_some_and(|viewed| Arc::ptr_eq(viewed, &memory)) {
+                self.viewed = Some(memory.clone());
+            }
             let counts = memory.parts(index, count).map(|part| part.count);
             let span = self.span(first, count);
             if count == 0 {
@@ -701,21 +673,20 @@ impl Reader {
         Ok(None)
     }
 
-    fn is_intact(&self, span: &Span) -> Result<bool> {
-        match (&self.attached, self.previous) {
-            (Some(attached), _) if attached.id == span.ring => {
-                // Of a ring that has just been replaced our counters say too much, which is the safe side; foreign ones
-                // say nothing.
-                let oldest = self.oldest_after()?;
-                let is_known = match self.mark() {
-                    Some(Mark::Ours(_)) => true,
-                    mark => self.seen.as_ref().map(|seen| seen.mark) == mark,
-                };
-                Ok(span.first >= oldest && is_known)
+    fn is_intact(&mut self, names: &Names, span: &Span) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let mark = self.mark();
+            self.refresh(names)?;
+            let oldest = match (&self.attached, self.previous) {
+                (Some(attached), _) if attached.id == span.ring => self.oldest_after()?,
+                (_, Some((id, oldest))) if id == span.ring => oldest,
+                _ => return Ok(false),
+            };
+            if self.mark() == mark {
+                return Ok(span.first >= oldest);
             }
-            (_, Some((id, oldest))) if id == span.ring => Ok(span.first >= oldest),
-            _ => Ok(false),
         }
+        Ok(false)
     }
 
     #[inline]
@@ -817,12 +788,12 @@ impl Reader {
         Ok((there >= wanted).then_some(Awaited::Frames(there)))
     }
 
-    /// Looks whether the name means another stream now, unless that was done just before.
+    /// Looks whether the name means another stream now, unless that was done just before: whether it does.
     #[cold]
-    fn look(&mut self, names: &Names, interval: Duration) -> Result<()> {
+    fn look(&mut self, names: &Names, interval: Duration) -> Result<bool> {
         let now = Instant::now();
         if self.looked.is_some_and(|looked| now - looked < interval) {
-            return self.damaged(now, names);
+            return self.damaged(now, names).map(|()| false);
         }
         self.looked = Some(now);
         let path = names.header();
@@ -833,28 +804,31 @@ impl Reader {
             }
             self.is_dead = link.writer().is_some_and(|writer| writer.is_dead());
             // What is left of the old one comes first.
-            if !self.is_gone || self.window()?.is_some_and(|(_, newest)| self.position < newest) {
-                return Ok(());
+            if !self.is_gone
+                || self.window().is_ok_and(|window| window.is_some_and(|(_, newest)| self.position < newest))
+            {
+                return Ok(false);
             }
         }
         match Link::open(path) {
             Ok(None) => {
                 self.damage = None;
-                Ok(())
+                Ok(false)
             }
             Ok(Some(link)) => {
                 let Reader { options, rings, lost, untold, looked, .. } = *self;
+                let viewed = self.viewed.take();
                 let is_dead = link.writer().is_some_and(|writer| writer.is_dead());
                 let link = Some(Arc::new(link));
-                *self = Self { options, rings, lost, untold, looked, link, ..Self::default() };
+                *self = Self { options, viewed, rings, lost, untold, looked, link, ..Self::default() };
                 self.follow(names)?;
                 self.is_dead = is_dead;
-                Ok(())
+                Ok(true)
             }
             Err(Error::Malformed { why, .. }) => {
                 let since = self.damage.as_ref().map_or(now, |(since, _)| *since);
                 self.damage = Some((since, why));
-                self.damaged(now, names)
+                self.damaged(now, names).map(|()| false)
             }
             Err(error) => Err(error),
         }
@@ -866,6 +840,61 @@ impl Reader {
             Some((since, why)) if now - *since >= GRACE => Err(Error::malformed(&names.header(), why.as_str())),
             _ => Ok(()),
         }
+    }
+
+    fn metadata(&mut self, names: &Names) -> Result<Metadata> {
+        self.look(names, LOOK)?;
+        // Another generation may replace the one that is named while it is being opened.
+        for _ in 0..ATTEMPTS {
+            self.refresh(names)?;
+            let Some(header) = self.seen.as_ref().map(|seen| &seen.header) else { break };
+            let (generation, len) = (header.epoch.metadata, header.metadata_len as usize);
+            if generation == 0 {
+                break;
+            }
+            let path = names.metadata(generation);
+            if len > metadata::MAX_BYTES {
+                let why = format!("metadata of {len} bytes: at most {} are read", metadata::MAX_BYTES);
+                return Err(Error::malformed(&path, why));
+            }
+            let mut pickle = vec![0; len];
+            let segment = match Segment::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.seen = None;
+                    continue;
+                }
+                opened => opened.map_err(Error::file("open", &path))?,
+            };
+            segment.read(0, &mut pickle).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => Error::malformed(&path, format!("shorter than {len} bytes")),
+                _ => Error::file("read", &path)(error),
+            })?;
+            return Ok(Metadata::from_pickle(&pickle)?);
+        }
+        Err(Error::NoMetadata)
+    }
+
+    fn info(&mut self, names: &Names) -> Result<Info> {
+        self.refresh(names)?;
+        self.look(names, Duration::ZERO)?;
+        let (state, position, lost) = (self.state(), self.position, self.lost);
+        let mut info = Info { state, generation: NO_GENERATION, position, lost, ..Info::default() };
+        let Some(link) = &self.link else { return Ok(info) };
+        info.layout = Some(link.layout);
+        if let Some(seen) = &self.seen {
+            info.metadata_generation = seen.header.epoch.metadata;
+            info.generation = seen.header.epoch.generation;
+            info.pid = seen.block.map(|block| block.writer.pid);
+        }
+        if let Some(extension) = &link.extension {
+            info.is_ours = true;
+            info.last_write_ns = extension.last_write_ns();
+        }
+        if let Some((oldest, newest)) = self.window()? {
+            (info.oldest, info.written) = (oldest, newest);
+            info.begin = self.attached.as_ref().map_or(0, |attached| attached.first);
+        }
+        Ok(info)
     }
 
     /// What there is to say when there is nothing to be read.

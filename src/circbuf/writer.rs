@@ -285,15 +285,13 @@ impl Writer {
         let block = Block {
             stage: Stage::Live,
             generation,
-            // Frames that were claimed and never committed have no successors in the old ring, so its readers can tell
-            // what of it is whole, for ever.
-            first: self.link.claimed,
-            previous_end: self.link.committed,
+            first: self.link.committed,
+            previous_claimed: self.link.claimed,
             ..self.link.block
         };
         let old = std::mem::replace(&mut self.link.block, block);
         self.link.extension.write(block, || self.link.header.set_format(&format, generation));
-        self.link.committed = self.link.claimed;
+        self.link.claimed = self.link.committed;
         self.link.extension.begin(self.link.committed);
         self.stream = Some(Stream {
             frame_size: format.frame_size(),
@@ -521,9 +519,8 @@ impl Writer {
             stream.progress = before.advanced(frames, &stream.ring);
             self.link.publish(stream.progress, stream.progress.wraps != before.wraps, frames);
         }
-        let next = stream.progress.next(&stream.ring);
-        stream.pens = stream.ring.pens(next);
-        self.room = stream.ring.frames() - next;
+        stream.pens = stream.ring.pens(stream.progress.next(&stream.ring));
+        self.room = stream.ring.frames().saturating_sub(stream.progress.index as usize);
     }
 
     #[cold]
@@ -586,7 +583,7 @@ impl Link {
             generation: NO_GENERATION,
             writer,
             first: 0,
-            previous_end: 0,
+            previous_claimed: 0,
             metadata: 0,
         };
         let content = Extension::content(Header::blank(options.layout), block);
