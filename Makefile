@@ -21,7 +21,7 @@ VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI      = $(shell sed -n 's/^\#define SHMHOT_ABI_VERSION //p' include/shmhot/status.h)
 
 .DELETE_ON_ERROR:
-.PHONY: all build bench c-tests clean demo examples FORCE fuzz gem headers help install lint soak test uninstall wheel
+.PHONY: all build bench bench-python c-tests clean demo examples FORCE fuzz gem headers help install lint soak test uninstall wheel
 
 all: build
 
@@ -47,10 +47,10 @@ test: setup-test ## everything that proves a change, in less than ten minutes
 	@tools/test
 
 SOAK_ROUNDS ?= 20
-soak: setup-build ## the ring's tests SOAK_ROUNDS times over, those of clock and observer at full length
+soak: setup-build ## the ring's tests SOAK_ROUNDS times over, those of memory that is shared at full length
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
 	    echo "round $$round"; $(CARGO) test --quiet --features capi --test ring || exit 1; done
-	SHMHOT_SOAK=1 $(CARGO) test --features capi --test vmclock --test observer -- --show-output
+	SHMHOT_SOAK=1 $(CARGO) test --features capi --test circbuf --test vmclock --test observer -- --show-output
 
 FUZZ         ?= circbuf_metadata
 FUZZ_SECONDS ?= 60
@@ -169,10 +169,18 @@ target/readme/echo.c: README.md
 ## Benches
 
 # The programs to compare the ring with know nothing of the library.
-BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load observer_calls observer_read)
-BENCH   ?= hotpath observer vmclock
-bench: setup-bench build examples $(BENCHES) ## against the originals and the limits; BENCH=one of them, BENCH_OPTIONS="--help"
+BENCHES := $(addprefix target/bench/,http_uring http_epoll echo_epoll echo_load observer_calls observer_read \
+    circbuf_calls circbuf_copies circbuf_readers circbuf_wake)
+BENCH   ?= hotpath observer vmclock circbuf
+bench: setup-bench build examples $(BENCHES) $(if $(filter circbuf,$(BENCH)),bench-python) ## against the originals and the limits; BENCH=one of them, BENCH_OPTIONS="--help"
 	@for bench in $(BENCH); do $(CARGO) bench --bench $$bench -- $(BENCH_OPTIONS) || exit 1; done
+
+# The Python package beside the one that it is measured with.
+bench-python: wheel
+	"$$(tools/venv bench benches/circbuf/requirements.txt)/bin/pip" install --quiet --no-deps --force-reinstall target/wheel/*.whl
+
+target/bench/circbuf_%: benches/circbuf/%.c benches/circbuf/bench.h $(STAGED)
+	$(call compile,$(SHARED_FLAGS))
 
 target/bench/observer_%: benches/observer/%.c $(STAGED)
 	$(call compile,$(SHARED_FLAGS))

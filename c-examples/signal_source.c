@@ -2,8 +2,8 @@
  *
  *     signal_source [-r rate] [-s seconds] [name]
  *
- * Frames are rows of float32, by default 1000 a second in a ring of 10 seconds. Their timestamps are of CLOCK_MONOTONIC,
- * as of Python's time.monotonic(). SIGINT and SIGTERM end it with status 0, and the stream with it. */
+ * Frames are rows of float32, by default 1000 a second in a ring of 10 seconds. Their timestamps are CLOCK_MONOTONIC,
+ * which is Python's time.monotonic(). SIGINT and SIGTERM end it with status 0, and the stream with it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -145,7 +145,8 @@ static void describe(const circbuf_t *stream, double rate)
     FILE *out = open_memstream(&json, &length);
     if (!out)
         fail("cannot describe the stream", strerror(errno));
-    fputs("{\"dims\": [\"time\", \"ch\"], \"buffered_axis\": \"time\", \"stream_dim\": \"time\", \"key\": \"machine\"", out);
+    fputs("{\"key\": \"machine\", \"dims\": [\"time\", \"ch\"], \"buffered_axis\": \"time\"", out);
+    fputs(", \"stream_dim\": \"time\"", out);
     fprintf(out, ", \"axes\": {\"time\": {\"kind\": \"linear\", \"unit\": \"s\", \"gain\": %.17g}", 1 / rate);
     fputs(", \"ch\": {\"kind\": \"coord\", \"data\": [", out);
     for (uint32_t cpu = 0; cpu < cpus; cpu++) fprintf(out, "\"cpu%" PRIu32 "\", ", cpu);
@@ -171,8 +172,8 @@ static circbuf_t *make_stream(const char *name, double rate, double seconds)
     describe(stream, rate); /* first, so that who sees the frames knows what they are */
     check(circbuf_configure(stream, &format), "cannot make the ring");
     check(circbuf_short_name(name, object, sizeof object), "cannot name the stream");
-    printf("streaming %s, /dev/shm/%s: %" PRIu32 " channels at %g Hz, a ring of %g s\n", name, object, cpus + OTHERS, rate,
-           seconds);
+    printf("streaming %s, /dev/shm/%s: %" PRIu32 " channels at %g Hz, a ring of %g s\n", name, object, cpus + OTHERS,
+           rate, seconds);
     if (fflush(stdout) != 0)
         fail("standard output", strerror(errno));
     return stream;

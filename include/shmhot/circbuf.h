@@ -25,7 +25,7 @@
 /** Flag of a stream: layout 0, for readers of ezmsg-tools 0.1 to 0.3. It has no timestamps, and no static metadata. */
 #define CIRCBUF_LAYOUT_V0 2
 
-/** Flag of a mirror: begins with the frames that are written from now on, and not with the oldest that is there. */
+/** Flag of a mirror: begins with the frames that are written after its making, and not with the oldest that is there. */
 #define CIRCBUF_FROM_NOW 1
 
 /** State: nothing has the name. */
@@ -88,7 +88,9 @@ typedef struct {
      */
     uint8_t dtype;
     /** Zero. */
-    uint8_t reserved[3];
+    uint8_t reserved[11];
+    /** Of a mirror: bytes of a frame. Of a format that is given: 0, or that. */
+    uint64_t frame_size;
 } circbuf_format_t;
 
 /** How a stream is made. Zero means the default; set size, zero the rest, then set what matters. */
@@ -269,14 +271,15 @@ int32_t circbuf_create(const circbuf_options_t *options,
  * mirrors that have it read it to its end.
  *
  * Returns: 1; 0 when the format is as it was, and nothing was done; -EINVAL for a format that cannot be; -EBUSY while
- * frames are reserved; -ENOSPC when there is no room for the new ring; SHMHOT_EFORK in a child. If it fails, the stream
+ * frames are reserved; -ESTALE when another library's writer has taken the name; -ENOSPC when there is no room for the new ring; SHMHOT_EFORK in a child. If it fails, the stream
  * is as it was.
  *
  * Threads: any number; they take turns. Blocking: for another thread's turn, 5 s at most, then -EBUSY.
  *
  * Safety: stream is NULL or a handle; format is valid for reads of its size.
  */
-int32_t circbuf_configure(const circbuf_t *stream, const circbuf_format_t *format);
+int32_t circbuf_configure(const circbuf_t *stream,
+                          const circbuf_format_t *format);
 
 /**
  * Writes frames: all that fit into the ring, and of more the last.
@@ -345,7 +348,7 @@ int32_t circbuf_commit(const circbuf_t *stream, size_t n);
  * Parameters: json: an object, as UTF-8; NULL removes what was published.
  *
  * Returns: 1; 0 when it is as it was; -EINVAL for what is not such an object, the last error says where; -EILSEQ;
- * -EOPNOTSUPP in layout 0; -ENOSPC; SHMHOT_EFORK in a child.
+ * -EOPNOTSUPP in layout 0; -ENOSPC; -ESTALE as circbuf_configure; SHMHOT_EFORK in a child.
  *
  * Threads: any number; they take turns. Blocking: as circbuf_write.
  *
@@ -592,7 +595,7 @@ int32_t circbuf_mirror_info(const circbuf_mirror_t *mirror, circbuf_info_t *out)
  *
  * Parameters: ring receives the handle.
  *
- * Returns: 0; -EAGAIN when the stream has no format, or is not there.
+ * Returns: 0; -ENOENT, -EAGAIN as circbuf_mirror_format.
  *
  * Threads, Blocking: as circbuf_mirror_read.
  *

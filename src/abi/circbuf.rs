@@ -21,7 +21,7 @@ pub const CIRCBUF_LAYOUT_V1: u32 = 1;
 /// Flag of a stream: layout 0, for readers of ezmsg-tools 0.1 to 0.3. It has no timestamps, and no static metadata.
 pub const CIRCBUF_LAYOUT_V0: u32 = 2;
 
-/// Flag of a mirror: begins with the frames that are written from now on, and not with the oldest that is there.
+/// Flag of a mirror: begins with the frames that are written after its making, and not with the oldest that is there.
 pub const CIRCBUF_FROM_NOW: u32 = 1;
 
 /// State: nothing has the name.
@@ -84,7 +84,9 @@ pub struct circbuf_format_t {
     /// of 1, 2, 4, 8, 8; 'B' 'H' 'I' 'L' 'Q' without sign; '?' booleans; 'F' 'D' complex of 8, 16.
     pub dtype: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 11],
+    /// Of a mirror: bytes of a frame. Of a format that is given: 0, or that.
+    pub frame_size: u64,
 }
 
 /// How a stream is made. Zero means the default; set size, zero the rest, then set what matters.
@@ -256,7 +258,7 @@ unsafe impl Extensible for circbuf_memory_t {}
 // SAFETY: integers only, the first one a size_t.
 unsafe impl Extensible for circbuf_info_t {}
 
-const_assert_eq!(size_of::<circbuf_format_t>(), size_of::<usize>() + 1320);
+const_assert_eq!(size_of::<circbuf_format_t>(), size_of::<usize>() + 1336);
 const_assert_eq!(size_of::<circbuf_options_t>(), 3 * size_of::<usize>() + 8);
 const_assert_eq!(size_of::<circbuf_mirror_options_t>(), size_of::<usize>() + 8);
 const_assert_eq!(size_of::<circbuf_span_t>(), size_of::<usize>() + 40);
@@ -333,7 +335,7 @@ pub unsafe extern "C" fn circbuf_create(options: *const circbuf_options_t, strea
 /// mirrors that have it read it to its end.
 ///
 /// Returns: 1; 0 when the format is as it was, and nothing was done; -EINVAL for a format that cannot be; -EBUSY while
-/// frames are reserved; -ENOSPC when there is no room for the new ring; SHMHOT_EFORK in a child. If it fails, the stream
+/// frames are reserved; -ESTALE when another library's writer has taken the name; -ENOSPC when there is no room for the new ring; SHMHOT_EFORK in a child. If it fails, the stream
 /// is as it was.
 ///
 /// Threads: any number; they take turns. Blocking: for another thread's turn, 5 s at most, then -EBUSY.
@@ -512,7 +514,7 @@ pub unsafe extern "C" fn circbuf_commit(stream: *const circbuf_t, n: usize) -> i
 /// Parameters: json: an object, as UTF-8; NULL removes what was published.
 ///
 /// Returns: 1; 0 when it is as it was; -EINVAL for what is not such an object, the last error says where; -EILSEQ;
-/// -EOPNOTSUPP in layout 0; -ENOSPC; SHMHOT_EFORK in a child.
+/// -EOPNOTSUPP in layout 0; -ENOSPC; -ESTALE as circbuf_configure; SHMHOT_EFORK in a child.
 ///
 /// Threads: any number; they take turns. Blocking: as circbuf_write.
 ///
@@ -924,7 +926,7 @@ pub unsafe extern "C" fn circbuf_mirror_info(mirror: *const circbuf_mirror_t, ou
 ///
 /// Parameters: ring receives the handle.
 ///
-/// Returns: 0; -EAGAIN when the stream has no format, or is not there.
+/// Returns: 0; -ENOENT, -EAGAIN as circbuf_mirror_format.
 ///
 /// Threads, Blocking: as circbuf_mirror_read.
 ///
@@ -1130,7 +1132,7 @@ unsafe fn room_for_times<'a>(to: *mut f64, n: usize) -> Result<&'a mut [MaybeUni
 unsafe fn format_from(from: *const circbuf_format_t) -> Result<(Format, f64), Refusal<Error>> {
     // SAFETY: the caller's promise.
     let format: circbuf_format_t = unsafe { read_sized(from, "format") }?;
-    if format.reserved != [0; 3] {
+    if format.reserved != [0; 11] {
         return Err(invalid("reserved of the format must be zero"));
     }
     let dtype = Dtype::new(format.dtype).ok_or(invalid("dtype must be one of numpy's characters efdbBhHiIlLqQ?FD"))?;
@@ -1144,14 +1146,18 @@ unsafe fn format_from(from: *const circbuf_format_t) -> Result<(Format, f64), Re
     let frames = match (format.frames, format.seconds) {
         (0, seconds) => Format::frames_for(seconds, format.rate)?,
         (frames, 0.0) => u32::try_from(frames).map_err(|_| invalid("a ring holds 2^32 - 1 frames at most"))?,
-        (frames, seconds) => match Format::frames_for(seconds, format.rate) {
-            // As a mirror gives them.
-            Ok(same) if u64::from(same) == frames => same,
-            _ => return Err(invalid("frames and seconds of the format are both set, and differ")),
-        },
+        // As a mirror gives them, rounded.
+        (frames, seconds) if (seconds * format.rate - frames as f64).abs() < 1.0 && frames <= u32::MAX.into() => {
+            frames as u32
+        }
+        _ => return Err(invalid("frames and seconds of the format are both set, and differ")),
     };
-    let (rate, start) = (format.rate, format.start);
-    Ok((Format { dtype, frame_shape: shape.to_vec(), frames, rate, key: key.to_owned() }, start))
+    let (rate, start, frame_size) = (format.rate, format.start, format.frame_size);
+    let format = Format { dtype, frame_shape: shape.to_vec(), frames, rate, key: key.to_owned() };
+    if frame_size != 0 && frame_size != format.frame_size() as u64 {
+        return Err(invalid("frame_size of the format must be 0, or what type and shape say"));
+    }
+    Ok((format, start))
 }
 
 fn format_to(format: &Format) -> circbuf_format_t {
@@ -1165,5 +1171,6 @@ fn format_to(format: &Format) -> circbuf_format_t {
         *to = byte as c_char;
     }
     to.dtype = format.dtype.character();
+    to.frame_size = format.frame_size() as u64;
     to
 }

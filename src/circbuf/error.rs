@@ -45,6 +45,8 @@ pub enum Error {
         /// The process, if it is known.
         pid: Option<u32>,
     },
+    /// Another library's writer has taken the name: this one's readers have nothing to find a new format by.
+    Taken(String),
     /// What is there under the name belongs to another user.
     Foreign(PathBuf),
     /// Something could not be done with a shared-memory object.
@@ -109,6 +111,7 @@ impl Failure for Error {
             Self::TooMany { .. } => -libc::EMSGSIZE,
             Self::NoFormat(_) => -libc::EAGAIN,
             Self::Reservation(_) | Self::Busy { .. } | Self::InUse => -libc::EBUSY,
+            Self::Taken(_) => -libc::ESTALE,
             Self::Foreign(_) => -libc::EPERM,
             Self::File { errno, .. } => -errno,
             Self::Malformed { .. } => -libc::EPROTO,
@@ -145,6 +148,7 @@ impl fmt::Display for Error {
             Self::Reservation(false) => write!(f, "no frames are reserved"),
             Self::Busy { name, pid: Some(pid) } => write!(f, "\"{name}\" is being written by process {pid}"),
             Self::Busy { name, pid: None } => write!(f, "\"{name}\" is being written by another process"),
+            Self::Taken(name) => write!(f, "another library's writer has taken the name \"{name}\""),
             Self::Foreign(path) => write!(f, "{}: belongs to another user", path.display()),
             Self::File { doing, path, errno } => write!(f, "{}: {doing}: {}", path.display(), Errno(*errno)),
             Self::Malformed { path, why } => write!(f, "{}: {why}", path.display()),

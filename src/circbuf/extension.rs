@@ -17,7 +17,7 @@
 //! | 4160 | u64 | frames claimed since the stream was made |
 //! | 4168 | u64 | frames committed |
 //! | 4176 | i64 | time of the last write, nanoseconds since 1970 |
-//! | 4184 | u32 | events: commits and changes; what sleepers sleep on |
+//! | 4184 | u32 | counts wake-ups: what sleepers sleep on |
 //! | 8192 | u32 | set by those who sleep |
 //!
 //! Frames are numbered from the making of the stream, whatever becomes of rings and writers: so readers of a ring that

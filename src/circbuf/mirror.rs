@@ -22,7 +22,7 @@ use crate::sys::{self, ProcessId};
 /// How a mirror begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MirrorOptions {
-    /// With the frames that are written from now on. Otherwise with the oldest that is there.
+    /// With the frames that are written after its making. Otherwise with the oldest that is there.
     pub from_now: bool,
 }
 
@@ -110,7 +110,6 @@ const ATTEMPTS: usize = 16;
 
 #[derive(Debug, Default)]
 struct Reader {
-    options: MirrorOptions,
     link: Option<Arc<Link>>,
     /// What the link said when it was read last.
     seen: Option<Seen>,
@@ -245,14 +244,21 @@ impl Link {
 }
 
 impl Mirror {
-    /// Makes a mirror. The stream is looked for when it is read.
+    /// Makes a mirror. The stream need not be there yet.
     ///
     /// [`Error::Name`].
     pub fn open(name: &str, options: MirrorOptions) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::Name);
         }
-        Ok(Self { names: Names::new(name), state: Turns::new(Reader { options, ..Reader::default() }) })
+        let (names, mut reader) = (Names::new(name), Reader::default());
+        if options.from_now
+            && reader.refresh(&names).is_ok()
+            && let Ok(Some((_, newest))) = reader.window()
+        {
+            (reader.position, reader.is_fresh) = (newest, false);
+        }
+        Ok(Self { names, state: Turns::new(reader) })
     }
 
     /// What the frames are. Frames of a format that the caller does not know are not read, so this begins it all.
@@ -413,7 +419,7 @@ impl Reader {
 
     /// The same, and notices at once what has come in place of the stream.
     fn renew(&mut self, names: &Names) -> Result<()> {
-        self.look(names, LOOK)?;
+        self.look(names, if self.link.is_some() { LOOK } else { Duration::ZERO })?;
         self.refresh(names)
     }
 
@@ -508,13 +514,11 @@ impl Reader {
         });
         self.is_new = true;
         self.is_told = false;
-        let (oldest, newest) = self.window()?.unwrap_or_default();
+        let (oldest, _) = self.window()?.unwrap_or_default();
         if is_next {
             self.skip_to(oldest);
         } else {
-            self.position = if self.options.from_now { newest } else { oldest };
-            // The oldest is a place to begin at, whichever it is by then.
-            self.is_fresh = !self.options.from_now;
+            (self.position, self.is_fresh) = (oldest, true);
         }
         Ok(())
     }
@@ -816,11 +820,11 @@ impl Reader {
                 Ok(false)
             }
             Ok(Some(link)) => {
-                let Reader { options, rings, lost, untold, looked, .. } = *self;
+                let Reader { rings, lost, untold, looked, .. } = *self;
                 let viewed = self.viewed.take();
                 let is_dead = link.writer().is_some_and(|writer| writer.is_dead());
                 let link = Some(Arc::new(link));
-                *self = Self { options, viewed, rings, lost, untold, looked, link, ..Self::default() };
+                *self = Self { viewed, rings, lost, untold, looked, link, ..Self::default() };
                 self.follow(names)?;
                 self.is_dead = is_dead;
                 Ok(true)

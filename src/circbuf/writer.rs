@@ -47,6 +47,8 @@ struct Writer {
     link: Link,
     /// The metadata that readers can find; empty when there is none.
     pickle: Vec<u8>,
+    /// The last segment of metadata that was made.
+    metadata: Option<Segment>,
     /// Frames that find room before the end of the ring; 0 while none can be written.
     room: usize,
     stream: Option<Stream>,
@@ -73,6 +75,7 @@ struct Link {
 struct Stream {
     format: Format,
     frame_size: usize,
+    segment: Segment,
     ring: Arc<Ring>,
     progress: Progress,
     /// A frame's time is `time + (its number - number) * period`.
@@ -136,6 +139,7 @@ impl CircBuf {
             options,
             link,
             pickle: Vec::new(),
+            metadata: None,
             room: 0,
             stream: None,
             is_over: false,
@@ -150,7 +154,7 @@ impl CircBuf {
     /// `false` when it is the same, and nothing was done.
     ///
     /// [`Error::Format`]; [`Error::File`], `ENOSPC` when there is no room for the ring; [`Error::Reservation`],
-    /// [`Error::Forked`]. The stream is as it was then.
+    /// [`Error::Taken`], [`Error::Forked`]. The stream is as it was then.
     pub fn configure(&self, format: &Format, start: f64) -> Result<bool> {
         self.turn()?.configure(format, start)
     }
@@ -212,7 +216,7 @@ impl CircBuf {
     /// Publishes what does not change from frame to frame, or that there is no such thing. `false` when it is the same as
     /// before, and nothing was done.
     ///
-    /// [`Error::NoRoomForMetadata`] in layout 0; [`Error::File`], [`Error::Forked`].
+    /// [`Error::NoRoomForMetadata`] in layout 0; [`Error::File`], [`Error::Taken`], [`Error::Forked`].
     pub fn set_metadata(&self, what: Option<&Metadata>) -> Result<bool> {
         self.turn()?.set_metadata(what)
     }
@@ -271,6 +275,7 @@ impl Writer {
                 return Ok(false);
             }
         }
+        self.check_name()?;
         // 0xFFFFFFFF means that there is none.
         let generation = match self.link.block.generation.wrapping_add(1) {
             NO_GENERATION => 0,
@@ -300,6 +305,7 @@ impl Writer {
             is_irregular: format.rate == 0.0,
             period: format.rate.recip(),
             format,
+            segment,
             ring: Arc::new(ring),
             progress: Progress::default(),
             time: start,
@@ -367,6 +373,10 @@ impl Writer {
         }
         if frames == 0 {
             return Ok(());
+        }
+        let limit = MAX_COUNT - self.link.committed.min(MAX_COUNT);
+        if frames as u64 > limit {
+            return Err(Error::TooMany { frames: frames as u64, limit });
         }
         self.link.claim(frames);
         let committed = self.link.committed;
@@ -447,10 +457,11 @@ impl Writer {
             return Err(Error::Format(why));
         }
         let len = pickle.len() as u32;
+        self.check_name()?;
         let old = self.link.block.metadata;
         let generation = if len > 0 { old.wrapping_add(1).max(1) } else { 0 }; // 0 means that there is none
         if len > 0 {
-            self.create_segment(&self.names.metadata(generation), &pickle, len.into())?;
+            self.metadata = Some(self.create_segment(&self.names.metadata(generation), &pickle, len.into())?);
             self.link.block.metadata = generation;
         }
         self.link.extension.write(self.link.block, || self.link.header.set_metadata(generation, len));
@@ -492,17 +503,23 @@ impl Writer {
             return Ok(());
         }
         let path = self.names.header();
-        // Somebody else may have taken the name over: the peer's writers do. Then the objects behind it are theirs.
-        if self.link.segment.is_at(&path).map_err(Error::file("stat", &path))? {
-            if self.stream.is_some() {
-                remove(&self.names.ring(self.link.block.generation))?;
-            }
-            if !self.pickle.is_empty() {
-                remove(&self.names.metadata(self.link.block.metadata))?;
-            }
-            remove(&path)?;
+        // Somebody else may have taken the names over: the peer's writers do.
+        if let Some(stream) = &self.stream {
+            remove_own(&stream.segment, &self.names.ring(self.link.block.generation))?;
         }
-        Ok(())
+        if let (Some(metadata), false) = (&self.metadata, self.pickle.is_empty()) {
+            remove_own(metadata, &self.names.metadata(self.link.block.metadata))?;
+        }
+        remove_own(&self.link.segment, &path)
+    }
+
+    /// Whether the stream's name still means this one.
+    fn check_name(&self) -> Result<()> {
+        let path = self.names.header();
+        match self.link.segment.is_at(&path).map_err(Error::file("stat", &path))? {
+            true => Ok(()),
+            false => Err(Error::Taken(self.names.stream().to_owned())),
+        }
     }
 
     /// Makes an object in place of what has its name: a generation's name is this writer's alone.
@@ -571,6 +588,7 @@ impl Link {
         if layout != options.layout {
             return Ok(None);
         }
+        segment.set_mode(options.mode & 0o7777).map_err(Error::file("chmod", &path))?;
         let (claimed, committed) = (extension.claimed(), extension.committed());
         let is_sound = committed <= claimed && claimed <= MAX_COUNT && block.first <= MAX_COUNT;
         Ok(is_sound.then_some(Self { segment, header, extension, block, claimed, committed }))
@@ -649,6 +667,11 @@ fn writer_of(path: &Path) -> Option<u32> {
     let segment = Segment::open(path).ok()?;
     let block = Extension::find(&segment, path).ok()??.read_remains(path).ok()?;
     Some(block.writer.pid)
+}
+
+/// Removes a file, unless the path means another one by now.
+fn remove_own(segment: &Segment, path: &Path) -> Result<()> {
+    if segment.is_at(path).map_err(Error::file("stat", path))? { remove(path) } else { Ok(()) }
 }
 
 /// Removes a file that need not be there.

@@ -1,16 +1,22 @@
-//! A bell that one rings and any number sleep by. Nobody asleep, it costs a store, a fence and a load.
+//! A bell that one rings and any number sleep by. Nobody asleep, it costs a fence and a load.
 //!
 //! ```text
 //! who rings                           who sleeps
-//! event                               sleepers := 1
-//! count += 1                          order  Sleep
-//! order  Ring                         event, or count?  nothing yet:
-//! sleepers?  0: done                  futex: sleep while count is the same
-//! sleepers := 0, futex: wake all
+//! event                               count?
+//! order    Ring                       acquire  Counted
+//! sleepers?  0: done                  sleepers := 1
+//! sleepers := 0                       order    Sleep
+//! release  Cleared                    event?  nothing yet:
+//! count += 1                          futex: sleep while count is the same
+//! futex: wake all
 //! ```
 //!
-//! Either the one sees the sleeper or the other sees the event (`Ring`, `Sleep`). The count may be mapped read-only by
-//! those who sleep; the sleepers' word is all that they write, and the worst that they can do with it is to be woken.
+//! - Either the one sees the sleeper or the other sees the event (`Ring`, `Sleep`).
+//! - Whose word is cleared has seen the count before that, and is woken or does not fall asleep; who sees the count after
+//!   it keeps the word (`Cleared`, `Counted`).
+//!
+//! The count may be mapped read-only by those who sleep; the sleepers' word is all that they write, and the worst that
+//! they can do with it is to be woken.
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
@@ -20,14 +26,16 @@ use super::mapping::Fixed;
 use super::words::{Fence, ReadWords, WriteWords, lower_half};
 use crate::sys;
 
-/// Counts an event; says whether somebody is to be woken.
+/// To be called after an event; says whether somebody is to be woken.
 #[inline(always)]
-pub(super) fn strike<M: WriteWords, S: WriteWords>(memory: &M, at: usize, sleepers: &S, count: u32) -> bool {
-    memory.store(at, u64::from(count));
+pub(super) fn strike<M: WriteWords, S: WriteWords>(memory: &M, at: usize, sleepers: &S) -> bool {
     memory.order(Fence::Ring); // pairs with Sleep
     let Ok([sleeping]) = sleepers.load(0);
     if sleeping != 0 {
         sleepers.store(0, 0);
+        memory.release(Fence::Cleared); // pairs with Counted
+        let Ok([count]) = memory.load(at);
+        memory.store(at, u64::from((count as u32).wrapping_add(1)));
     }
     sleeping != 0
 }
@@ -36,6 +44,7 @@ pub(super) fn strike<M: WriteWords, S: WriteWords>(memory: &M, at: usize, sleepe
 #[inline]
 pub(super) fn announce<M: ReadWords<Error = Infallible>, S: WriteWords>(memory: &M, at: usize, sleepers: &S) -> u32 {
     let Ok([count]) = memory.load(at);
+    memory.acquire(Fence::Counted); // pairs with Cleared
     sleepers.store(0, 1);
     sleepers.order(Fence::Sleep); // pairs with Ring
     count as u32
@@ -54,8 +63,7 @@ impl<const AT: usize> Bell<AT> {
     /// Tells of an event.
     #[inline(always)]
     pub(crate) fn ring<const N: usize>(&self, words: &[AtomicU64; N]) {
-        let Ok([count]) = words.load(AT);
-        if strike(words, AT, &*self.0, (count as u32).wrapping_add(1)) {
+        if strike(words, AT, &*self.0) {
             sys::futex_wake_all(lower_half(&words[AT]));
         }
     }

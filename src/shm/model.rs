@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::seqlock::{self, sequence};
@@ -135,23 +135,38 @@ fn laps_without(without: Option<Fence>) {
     });
 }
 
-/// An event and its count, and the sleepers' word. One rings; one goes to sleep unless it sees the event.
+/// The number of the last event, the count, and the sleepers' word, which says that somebody has slept before. One rings
+/// for two events; one goes to sleep unless it sees another than the first that it has seen.
 fn bell_without(without: Option<Fence>) {
-    loom::model(move || {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
         let (memory, sleepers) = (Model::<2>::zeroed(without), Model::<1>::zeroed(without));
+        sleepers.store(0, 1);
+        let is_asleep = Arc::new(Mutex::new(false)); // as the kernel has it, which looks at the count under a lock
         let ringer = {
-            let (memory, sleepers) = (memory.clone(), sleepers.clone());
+            let (memory, sleepers, is_asleep) = (memory.clone(), sleepers.clone(), is_asleep.clone());
             thread::spawn(move || {
-                memory.store(0, 1);
-                bell::strike(&*memory, 1, &*sleepers, 1)
+                for event in 1..=2 {
+                    memory.store(0, event);
+                    if bell::strike(&*memory, 1, &*sleepers) {
+                        *is_asleep.lock().unwrap() = false;
+                    }
+                }
             })
         };
+        let Ok([first]) = memory.load(0);
         let count = bell::announce(&*memory, 1, &*sleepers);
         let Ok([event]) = memory.load(0);
-        let Ok([now]) = memory.load(1);
-        let sleeps = event == 0 && now == u64::from(count); // as the futex sees it
-        let wakes = ringer.join().unwrap();
-        assert!(!sleeps || wakes, "asleep for ever");
+        if event == first {
+            let mut is_asleep = is_asleep.lock().unwrap();
+            fence(Ordering::SeqCst); // the kernel's
+            let Ok([now]) = memory.load(1);
+            *is_asleep = now == u64::from(count);
+        }
+        ringer.join().unwrap();
+        let Ok([last]) = memory.load(0);
+        assert!(!*is_asleep.lock().unwrap() || last == first, "asleep for ever");
     });
 }
 
@@ -195,7 +210,9 @@ fn a_sleeper_is_woken() {
 
 #[test]
 fn no_fence_can_be_left_out() {
-    use Fence::{Claim, Commit, Committed, Copied, ReadBegin, ReadEnd, Ring, Sleep, WriteBegin, WriteEnd};
+    use Fence::{
+        Claim, Cleared, Commit, Committed, Copied, Counted, ReadBegin, ReadEnd, Ring, Sleep, WriteBegin, WriteEnd,
+    };
     for fence in [WriteBegin, WriteEnd, ReadBegin, ReadEnd] {
         for reader_is_spawned in [false, true] {
             must_fail(fence, "torn", || seqlock_without(Some(fence), reader_is_spawned));
@@ -204,7 +221,7 @@ fn no_fence_can_be_left_out() {
     for fence in [Claim, Commit, Committed, Copied] {
         must_fail(fence, "torn", || laps_without(Some(fence)));
     }
-    for fence in [Ring, Sleep] {
+    for fence in [Ring, Sleep, Cleared, Counted] {
         must_fail(fence, "asleep for ever", || bell_without(Some(fence)));
     }
 }

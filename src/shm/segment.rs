@@ -90,7 +90,12 @@ impl Segment {
     fn fill(&self, mode: u32, content: &[u8], len: u64) -> io::Result<()> {
         (&self.file).write_all(content)?; // and so a full disk shows now, not as SIGBUS later
         self.grow(len)?;
-        self.file.set_permissions(Permissions::from_mode(mode)) // whatever the umask
+        self.set_mode(mode)
+    }
+
+    /// Sets its permissions, whatever the umask.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))
     }
 
     /// Whether it belongs to the user that this process acts for.

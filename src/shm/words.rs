@@ -52,6 +52,10 @@ pub(crate) enum Fence {
     Copied,
     /// Bell: who rings, between the event and a look for sleepers. Partner: `Sleep`.
     Ring,
+    /// Bell: who rings, between clearing the sleepers' word and counting. Partner: `Counted`.
+    Cleared,
+    /// Bell: who is about to sleep, between the count and saying so. Partner: `Cleared`.
+    Counted,
     /// Bell: who is about to sleep, between saying so and a look for events. Partner: `Ring`.
     Sleep,
 }

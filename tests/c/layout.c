@@ -235,7 +235,7 @@ FIELD(observer_worker_t, fields, 32, 4);
 FIELD(observer_worker_t, reserved, 36, 4);
 FIELD(observer_worker_t, service, 40, 128);
 
-static_assert(sizeof(circbuf_format_t) == 1328, "circbuf_format_t");
+static_assert(sizeof(circbuf_format_t) == 1344, "circbuf_format_t");
 FIELD(circbuf_format_t, size, 0, 8);
 FIELD(circbuf_format_t, rate, 8, 8);
 FIELD(circbuf_format_t, seconds, 16, 8);
@@ -245,7 +245,8 @@ FIELD(circbuf_format_t, ndim, 40, 4);
 FIELD(circbuf_format_t, shape, 44, 252);
 FIELD(circbuf_format_t, key, 296, 1028);
 FIELD(circbuf_format_t, dtype, 1324, 1);
-FIELD(circbuf_format_t, reserved, 1325, 3);
+FIELD(circbuf_format_t, reserved, 1325, 11);
+FIELD(circbuf_format_t, frame_size, 1336, 8);
 
 static_assert(sizeof(circbuf_options_t) == 32, "circbuf_options_t");
 FIELD(circbuf_options_t, size, 0, 8);

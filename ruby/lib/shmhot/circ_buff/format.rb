@@ -3,8 +3,8 @@
 module Shmhot
   class CircBuff
     # circbuf_format_t, and its dimensions and bytes of key.
-    FORMAT = "JddQdLL63a1028Cx3"
-    FORMAT_BYTES = 1328
+    FORMAT = "JddQdLL63a1028Cx11Q"
+    FORMAT_BYTES = 1344
     MAX_DIMENSIONS = 63
     MAX_KEY = 1024
     private_constant :FORMAT, :FORMAT_BYTES, :MAX_DIMENSIONS, :MAX_KEY
@@ -98,7 +98,7 @@ module Shmhot
       # A circbuf_format_t.
       def pack
         lengths = @shape + ([0] * (MAX_DIMENSIONS - @shape.size))
-        [FORMAT_BYTES, @rate, @seconds, @frames, @start, @shape.size, *lengths, @key, @type.characters.ord].pack(FORMAT)
+        [FORMAT_BYTES, @rate, @seconds, @frames, @start, @shape.size, *lengths, @key, @type.characters.ord, 0].pack(FORMAT)
       end
 
       # What it became, in a ring of so many frames.
