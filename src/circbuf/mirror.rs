@@ -342,9 +342,9 @@ impl Mirror {
     ///
     /// As [`Mirror::read`].
     pub fn wait(&self, frames: u64, timeout: Option<Duration>) -> Result<Awaited> {
+        let frames = frames.max(1);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return self
-                .turn(|reader, names| Ok(reader.glance(names, frames.max(1))?.unwrap_or_else(|| reader.verdict())));
+            return self.turn(|reader, names| Ok(reader.glance(names, frames)?.unwrap_or_else(|| reader.verdict())));
         }
         let begin = Instant::now();
         loop {
@@ -353,7 +353,8 @@ impl Mirror {
                 Wait::Sleep(sleep) => {
                     let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
                     if left.is_zero() || sleep.sleep(left) {
-                        return self.turn(|reader, _| Ok(reader.verdict()));
+                        return self
+                            .turn(|reader, names| Ok(reader.find(names, frames)?.unwrap_or_else(|| reader.verdict())));
                     }
                 }
             }
@@ -782,10 +783,10 @@ impl Reader {
         }
         let Some((oldest, newest)) = self.window()? else { return Ok(None) };
         let there = newest.saturating_sub(self.position.max(oldest));
-        // The rest of a ring that was replaced is all that comes of it; more than a ring holds never come.
-        let attached = self.attached.as_ref();
-        let wanted = match attached {
+        // What is left of a ring or a writer is all that comes of it, and more than a ring holds never come.
+        let wanted = match &self.attached {
             Some(Attached { end: Some(_), .. }) => 1,
+            _ if matches!(self.state(), State::Ended | State::Dead) => 1,
             Some(attached) => frames.min(attached.ring.frames() as u64),
             None => frames,
         };

@@ -24,7 +24,7 @@ module Shmhot
         out = [FORMAT_BYTES].pack("J").ljust(FORMAT_BYTES, "\0")
         return unless yield(out)
 
-        _, rate, _, frames, _, dimensions, *shape, key, character = out.unpack(FORMAT)
+        _, rate, _, frames, _, dimensions, *shape, key, character, _ = out.unpack(FORMAT)
         key = key.unpack1("Z*").force_encoding(Encoding::UTF_8).scrub
         new(Type.of(character.chr).name, shape.take(dimensions), frames, rate, key)
       end
