@@ -177,7 +177,7 @@ bench: setup-bench build examples $(BENCHES) $(if $(filter circbuf,$(BENCH)),ben
 
 # The Python package beside the one that it is measured with.
 bench-python: wheel
-	"$$(tools/venv bench benches/circbuf/requirements.txt)/bin/pip" install --quiet --no-deps --force-reinstall target/wheel/*.whl
+	@"$$(tools/venv bench benches/circbuf/requirements.txt)/bin/pip" install --quiet --no-deps --force-reinstall target/wheel/*.whl
 
 target/bench/circbuf_%: benches/circbuf/%.c benches/circbuf/bench.h $(STAGED)
 	$(call compile,$(SHARED_FLAGS))

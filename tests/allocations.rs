@@ -1,25 +1,39 @@
-//! In the steady state nothing is allocated: neither for a request nor for a turn of the loop.
+//! In the steady state nothing is allocated: neither for a request nor for a turn of the loop, nor for a frame.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use shmhot::circbuf::{Awaited, CircBuf, Dtype, Format, Mirror, MirrorOptions, Source};
 use shmhot::hotpath::{OpKind, Options, SharedRing};
 
-/// Counts what it passes on to the system's allocator.
+/// Counts what it passes on to the system's allocator, for each thread: tests run beside each other.
 struct Counting;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count_one() {
+    ALLOCATIONS.with(|count| count.set(count.get() + 1));
+}
+
+/// Allocations of this thread in what it does.
+fn allocations_in(does: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    does();
+    ALLOCATIONS.get() - before
+}
 
 // SAFETY: passes everything on unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count_one();
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -30,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count_one();
         // SAFETY: the caller's promise.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -89,8 +103,34 @@ fn the_steady_state_allocates_nothing() {
         .unwrap();
     }
     exchange(&ring, &mut clients, 300);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    exchange(&ring, &mut clients, 1000);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = allocations_in(|| exchange(&ring, &mut clients, 1000));
     assert_eq!(allocations, 0, "in {} requests", 1000 * CONNECTIONS);
+}
+
+#[test]
+fn frames_allocate_nothing() {
+    let name = format!("shmhot-test/allocations/{}", std::process::id());
+    let stream = CircBuf::create(&name, shmhot::circbuf::Options::default()).unwrap();
+    let dtype = Dtype::new(b'f').unwrap();
+    let format = Format { dtype, frame_shape: vec![64], frames: 1000, rate: 1000.0, key: "key".into() };
+    stream.configure(&format, 0.0).unwrap();
+    let mirror = Mirror::open(&name, MirrorOptions::default()).unwrap();
+    mirror.format().unwrap();
+    let (frames, times) = ([1; 10 * 256], [0.0; 10]);
+    let mut room = [MaybeUninit::uninit(); 10 * 256];
+    let mut times_read = [MaybeUninit::uninit(); 10];
+    let allocations = allocations_in(|| {
+        for _ in 0..1000 {
+            stream.write(&Source::Contiguous(&frames), None).unwrap();
+            stream.write(&Source::Contiguous(&frames), Some(&times)).unwrap();
+            stream.reserve(10).unwrap();
+            stream.commit(10).unwrap();
+            assert_eq!(mirror.wait(30, None).unwrap(), Awaited::Frames(30));
+            assert_eq!(mirror.read(&mut room, Some(&mut times_read), 10).unwrap().count, 10);
+            let view = mirror.view(20).unwrap().expect("a stream");
+            assert_eq!(view.span.count, 20);
+            assert!(mirror.is_intact(&view.span).unwrap());
+        }
+    });
+    assert_eq!(allocations, 0, "in 1000 rounds");
 }

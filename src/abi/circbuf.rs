@@ -359,7 +359,7 @@ pub unsafe extern "C" fn circbuf_configure(stream: *const circbuf_t, format: *co
 /// one, or from the format's start, by the rate. Layouts 1 and 0 do not keep them. n: how many; 0 is nothing.
 ///
 /// Returns: 0; -EAGAIN when the stream has no format; -EINVAL without timestamps when the frames are irregular; -EBUSY
-/// while frames are reserved; SHMHOT_EFORK in a child.
+/// while frames are reserved; -EMSGSIZE for more than can be counted, 2^62; SHMHOT_EFORK in a child.
 ///
 /// Threads: any number; they take turns. Blocking: for another thread's turn, 5 s at most, then -EBUSY. Never for a
 /// reader.

@@ -36,8 +36,10 @@ pub enum Error {
         /// That can be had.
         limit: u64,
     },
-    /// Frames are reserved, or none are.
-    Reservation(bool),
+    /// Frames are reserved.
+    Reserved,
+    /// No frames are reserved.
+    NotReserved,
     /// A living process writes the stream.
     Busy {
         /// Its name.
@@ -65,8 +67,6 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// The stream is being changed for too long: who did so has died.
-    Stuck(PathBuf),
     /// The stream has a format that the reader has not seen yet.
     NewFormat,
     /// There is no such stream yet.
@@ -110,12 +110,11 @@ impl Failure for Error {
             Self::Name | Self::Format(_) | Self::Length { .. } | Self::Strides | Self::NoTimestamps => -libc::EINVAL,
             Self::TooMany { .. } => -libc::EMSGSIZE,
             Self::NoFormat(_) => -libc::EAGAIN,
-            Self::Reservation(_) | Self::Busy { .. } | Self::InUse => -libc::EBUSY,
+            Self::Reserved | Self::NotReserved | Self::Busy { .. } | Self::InUse => -libc::EBUSY,
             Self::Taken(_) => -libc::ESTALE,
             Self::Foreign(_) => -libc::EPERM,
             Self::File { errno, .. } => -errno,
             Self::Malformed { .. } => -libc::EPROTO,
-            Self::Stuck(_) => -libc::ETIMEDOUT,
             Self::NewFormat => -libc::ESTALE,
             Self::Absent(_) => -libc::ENOENT,
             Self::NoMetadata | Self::Timeless => -libc::ENODATA,
@@ -144,17 +143,14 @@ impl fmt::Display for Error {
             }
             Self::NoTimestamps => write!(f, "the frames are irregular (rate 0), and need a timestamp each"),
             Self::TooMany { frames, limit } => write!(f, "{frames} frames at once, where {limit} is the limit"),
-            Self::Reservation(true) => write!(f, "frames are reserved: commit them first"),
-            Self::Reservation(false) => write!(f, "no frames are reserved"),
+            Self::Reserved => write!(f, "frames are reserved: commit them first"),
+            Self::NotReserved => write!(f, "no frames are reserved"),
             Self::Busy { name, pid: Some(pid) } => write!(f, "\"{name}\" is being written by process {pid}"),
             Self::Busy { name, pid: None } => write!(f, "\"{name}\" is being written by another process"),
             Self::Taken(name) => write!(f, "another library's writer has taken the name \"{name}\""),
             Self::Foreign(path) => write!(f, "{}: belongs to another user", path.display()),
             Self::File { doing, path, errno } => write!(f, "{}: {doing}: {}", path.display(), Errno(*errno)),
             Self::Malformed { path, why } => write!(f, "{}: {why}", path.display()),
-            Self::Stuck(path) => {
-                write!(f, "{}: in the middle of a change for too long: who made it has died", path.display())
-            }
             Self::NewFormat => write!(f, "the stream has a new format: ask for it, then read on"),
             Self::Absent(name) => write!(f, "there is no stream \"{name}\" yet"),
             Self::NoMetadata => write!(f, "the stream has no static metadata"),

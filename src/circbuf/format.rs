@@ -95,7 +95,7 @@ impl Format {
         if self.ring_size() > (isize::MAX / 2) as usize {
             return Err(format!("{} frames of {} bytes are more than can be mapped", self.frames, self.frame_size()));
         }
-        if !(self.rate >= 0.0 && self.rate.is_finite()) {
+        if !(self.rate == 0.0 || self.rate > 0.0 && self.rate.is_finite() && self.rate.recip().is_finite()) {
             return Err(format!("a rate of {}: frames per second, or 0 when they are irregular", self.rate));
         }
         Ok(())
@@ -128,6 +128,7 @@ mod tests {
             (Format { frame_shape: vec![u32::MAX; 63], ..good.clone() }, "more than"),
             (Format { rate: -1.0, ..good.clone() }, "rate of -1"),
             (Format { rate: f64::NAN, ..good.clone() }, "rate of NaN"),
+            (Format { rate: 1e-310, ..good.clone() }, "rate of 0.00"),
         ] {
             let said = bad.check().unwrap_err();
             assert!(said.contains(why), "{said}");

@@ -11,6 +11,8 @@
 //! ring       the frames
 //! metadata   what does not change from frame to frame: the peer's pickles, read without executing anything
 //! writer     CircBuf
+//! link       a header, as readers have it
+//! reader     what readers know of a stream
 //! mirror     Mirror
 //! ```
 
@@ -19,9 +21,11 @@ mod extension;
 mod format;
 mod header;
 mod info;
+mod link;
 pub mod metadata;
 mod mirror;
 mod names;
+mod reader;
 mod ring;
 mod writer;
 

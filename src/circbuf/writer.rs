@@ -1,6 +1,8 @@
 //! The writing end of a stream.
 
+use std::fs::Permissions;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,17 +80,22 @@ struct Stream {
     segment: Segment,
     ring: Arc<Ring>,
     progress: Progress,
-    /// A frame's time is `time + (its number - number) * period`.
-    time: f64,
-    number: u64,
-    period: f64,
-    /// Whether there is no rate, so that frames need timestamps.
+    clock: Clock,
+    /// Whether frames need timestamps, since there is no rate to derive them from.
     is_irregular: bool,
     /// Frames that are reserved.
     reserved: Option<u64>,
     /// Where the next frame goes, and its timestamp, whose bytes are 0 in layouts without.
     pens: [Pen; 2],
     timestamp_size: usize,
+}
+
+/// Derives timestamps from the rate: a frame's is `time + (its number - number) * period`.
+#[derive(Debug)]
+struct Clock {
+    time: f64,
+    number: u64,
+    period: f64,
 }
 
 /// Room for frames in the ring, in one or two parts.
@@ -153,7 +160,7 @@ impl CircBuf {
     /// format than before begins a new ring; the old one is removed, though readers that have it read it to its end.
     /// `false` when it is the same, and nothing was done.
     ///
-    /// [`Error::Format`]; [`Error::File`], `ENOSPC` when there is no room for the ring; [`Error::Reservation`],
+    /// [`Error::Format`]; [`Error::File`], `ENOSPC` when there is no room for the ring; [`Error::Reserved`],
     /// [`Error::Taken`], [`Error::Forked`]. The stream is as it was then.
     pub fn configure(&self, format: &Format, start: f64) -> Result<bool> {
         self.turn()?.configure(format, start)
@@ -168,7 +175,7 @@ impl CircBuf {
     ///
     /// `timestamps` has one for each. Without, they go on from the last one by the rate.
     ///
-    /// [`Error::NoFormat`], [`Error::Length`], [`Error::Strides`], [`Error::NoTimestamps`], [`Error::Reservation`],
+    /// [`Error::NoFormat`], [`Error::Length`], [`Error::Strides`], [`Error::NoTimestamps`], [`Error::Reserved`],
     /// [`Error::Forked`].
     #[inline(always)]
     pub fn write(&self, source: &Source<'_>, timestamps: Option<&[f64]>) -> Result<()> {
@@ -179,13 +186,15 @@ impl CircBuf {
     /// before the end of the ring. Says whether it was so; [`CircBuf::write_with`] does the rest. `what` gives their bytes, of
     /// which it is told the number, and their timestamps, if there are any.
     #[inline(always)]
-    pub fn write_plain<'a>(&self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // the C floor is what it is for
+    pub(crate) fn write_plain<'a>(&self, n: usize, what: impl FnOnce(usize) -> (&'a [u8], Option<&'a [f64]>)) -> bool {
         self.epoch.is_current() && self.writer.try_take().is_some_and(|mut writer| writer.write_plain(n, what))
     }
 
     /// The same where what there is to write depends on the format, and on the bytes of a frame.
     #[inline(always)]
-    pub fn write_with<'a, E: From<Error>>(
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // as above
+    pub(crate) fn write_with<'a, E: From<Error>>(
         &self,
         what: impl FnOnce(&Format, usize) -> std::result::Result<(Source<'a>, Option<&'a [f64]>), E>,
     ) -> std::result::Result<(), E> {
@@ -201,14 +210,14 @@ impl CircBuf {
     ///
     /// Derived timestamps are there already; the caller may write others.
     ///
-    /// [`Error::TooMany`] for more than the ring holds; [`Error::NoFormat`], [`Error::Reservation`], [`Error::Forked`].
+    /// [`Error::TooMany`] for more than the ring holds; [`Error::NoFormat`], [`Error::Reserved`], [`Error::Forked`].
     pub fn reserve(&self, frames: u64) -> Result<Reservation> {
         self.turn()?.reserve(frames)
     }
 
     /// Publishes the first `frames` of those that are reserved, and gives the others up.
     ///
-    /// [`Error::TooMany`] when they are not so many; [`Error::Reservation`] when none are; [`Error::Forked`].
+    /// [`Error::TooMany`] when they are not so many; [`Error::NotReserved`] when none are; [`Error::Forked`].
     pub fn commit(&self, frames: u64) -> Result<()> {
         self.turn()?.commit(frames)
     }
@@ -269,7 +278,7 @@ impl Writer {
         let format = Format { key: cut_key(&format.key).to_owned(), ..format.clone() };
         if let Some(stream) = &self.stream {
             if stream.reserved.is_some() {
-                return Err(Error::Reservation(true));
+                return Err(Error::Reserved);
             }
             if stream.format == format {
                 return Ok(false);
@@ -302,14 +311,12 @@ impl Writer {
             frame_size: format.frame_size(),
             timestamp_size: ring.timestamp_size(),
             pens: ring.pens(0),
-            is_irregular: format.rate == 0.0,
-            period: format.rate.recip(),
+            is_irregular: format.rate == 0.0 && self.options.layout.has_timestamps(),
+            clock: Clock { time: start, number: block.first, period: format.rate.recip() },
             format,
             segment,
             ring: Arc::new(ring),
             progress: Progress::default(),
-            time: start,
-            number: block.first,
             reserved: None,
         });
         self.room = self.stream.as_ref().map_or(0, |stream| stream.ring.frames());
@@ -334,17 +341,16 @@ impl Writer {
         };
         let (frames, timestamps) = what(frames_len);
         match timestamps {
-            Some(&[.., last]) => {
+            Some(times) => {
                 link.claim(n);
-                times_room.copy_floats_in(timestamps.unwrap_or_default());
-                (stream.time, stream.number) = (last, link.committed + n as u64 - 1);
+                times_room.copy_floats_in(times);
+                stream.clock.go_on_from(times.last(), link.committed + n as u64 - 1);
             }
             None if !stream.is_irregular => {
                 link.claim(n);
-                let periods = link.committed.wrapping_sub(stream.number).cast_signed() as f64;
-                times_room.fill_ramp(stream.time, periods, stream.period);
+                stream.clock.fill(times_room, link.committed);
             }
-            _ => return false,
+            None => return false,
         }
         frames_room.copy_in(frames);
         frames_pen.advance(frames_len);
@@ -365,8 +371,14 @@ impl Writer {
             let bytes = frames * stream.frame_size;
             return Err(Error::Length { bytes, frame_size: stream.frame_size, timestamps: Some(times.len()) });
         }
+        if let Source::Contiguous(bytes) = *source
+            && self.write_plain(frames, |_| (bytes, timestamps))
+        {
+            return Ok(());
+        }
+        let Some(stream) = &mut self.stream else { return Err(self.no_format()) };
         if stream.reserved.is_some() {
-            return Err(Error::Reservation(true));
+            return Err(Error::Reserved);
         }
         if timestamps.is_none() && stream.is_irregular {
             return Err(Error::NoTimestamps);
@@ -390,12 +402,12 @@ impl Writer {
                 done += part.count;
                 match timestamps {
                     Some(times) => room.copy_floats_in(&times[done - part.count..]),
-                    None => stream.derive_timestamps(room, number),
+                    None => stream.clock.fill(room, number),
                 }
             }
         }
-        if let Some(&[.., last]) = timestamps {
-            (stream.time, stream.number) = (last, committed + frames as u64 - 1);
+        if let Some(times) = timestamps {
+            stream.clock.go_on_from(times.last(), committed + frames as u64 - 1);
         }
         self.publish(frames);
         Ok(())
@@ -404,7 +416,7 @@ impl Writer {
     fn reserve(&mut self, frames: u64) -> Result<Reservation> {
         let Some(stream) = &mut self.stream else { return Err(self.no_format()) };
         if stream.reserved.is_some() {
-            return Err(Error::Reservation(true));
+            return Err(Error::Reserved);
         }
         let limit = stream.ring.frames();
         let count = usize::try_from(frames).ok().filter(|&count| count <= limit);
@@ -417,7 +429,7 @@ impl Writer {
         if !stream.is_irregular {
             let mut number = self.link.committed;
             for part in parts {
-                stream.derive_timestamps(stream.ring.timestamps_room(part), number);
+                stream.clock.fill(stream.ring.timestamps_room(part), number);
                 number += part.count as u64;
             }
         }
@@ -426,8 +438,8 @@ impl Writer {
     }
 
     fn commit(&mut self, frames: u64) -> Result<()> {
-        let Some(stream) = &mut self.stream else { return Err(Error::Reservation(false)) };
-        let reserved = stream.reserved.ok_or(Error::Reservation(false))?;
+        let Some(stream) = &mut self.stream else { return Err(Error::NotReserved) };
+        let reserved = stream.reserved.ok_or(Error::NotReserved)?;
         if frames > reserved {
             return Err(Error::TooMany { frames, limit: reserved });
         }
@@ -436,9 +448,7 @@ impl Writer {
             // The caller may have written others than the derived ones.
             let last = stream.progress.advanced(frames as usize - 1, &stream.ring).next(&stream.ring);
             let time = stream.ring.timestamp(last);
-            if time.is_finite() {
-                (stream.time, stream.number) = (time, self.link.committed + frames - 1);
-            }
+            stream.clock.go_on_from(Some(&time), self.link.committed + frames - 1);
         }
         self.publish(frames as usize);
         Ok(())
@@ -553,6 +563,11 @@ impl Link {
         let path = names.header();
         let segment = match Segment::open_writable(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // Its last writer wanted nobody to write it.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(Error::file("chmod", &path))?;
+                Segment::open_writable(&path).map_err(Error::file("open", &path))?
+            }
             // A link, a folder: nothing that could be a stream, and nothing to be removed unasked.
             opened => opened.map_err(Error::file("open", &path))?,
         };
@@ -577,14 +592,17 @@ impl Link {
         let block = extension.as_ref().and_then(|extension| extension.read_remains(&path).ok());
         let epoch = header.epoch();
         // The writer may have died between making the next and removing the last.
-        for near in [0, 1, u32::MAX] {
-            remove(&names.ring(epoch.generation.wrapping_add(near)))?;
-            remove(&names.metadata(epoch.metadata.wrapping_add(near)))?;
-            if let Some(block) = &block {
-                remove(&names.metadata(block.metadata.wrapping_add(near)))?;
+        let named = [Some((epoch.generation, epoch.metadata)), block.map(|block| (block.generation, block.metadata))];
+        for (ring, metadata) in named.into_iter().flatten() {
+            for near in [0, 1, u32::MAX] {
+                remove(&names.ring(ring.wrapping_add(near)))?;
+                remove(&names.metadata(metadata.wrapping_add(near)))?;
             }
         }
-        let (Some(extension), Some(block)) = (extension, block) else { return Ok(None) };
+        let (Some(extension), Some(mut block)) = (extension, block) else { return Ok(None) };
+        // It died in the change to another ring: the counters are still those of the one before, and so is the header,
+        // whose generation is stored last.
+        block.generation = epoch.generation;
         if layout != options.layout {
             return Ok(None);
         }
@@ -635,12 +653,22 @@ impl Drop for Writer {
     }
 }
 
-impl Stream {
+impl Clock {
     /// Fills room with timestamps, the first that of frame `number`.
     #[inline(always)]
-    fn derive_timestamps(&self, room: Room<'_>, number: u64) {
+    fn fill(&self, room: Room<'_>, number: u64) {
         let periods = number.wrapping_sub(self.number).cast_signed() as f64;
         room.fill_ramp(self.time, periods, self.period);
+    }
+
+    /// Goes on from the timestamp of a frame, if it is a time.
+    #[inline(always)]
+    fn go_on_from(&mut self, time: Option<&f64>, number: u64) {
+        if let Some(&time) = time
+            && time.is_finite()
+        {
+            (self.time, self.number) = (time, number);
+        }
     }
 }
 

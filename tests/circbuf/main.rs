@@ -7,6 +7,12 @@
 mod common;
 
 mod corrupt;
+mod cut;
+mod files;
 mod interop;
+mod model;
+mod race;
 mod stream;
+mod strided;
 mod support;
+mod waiting;

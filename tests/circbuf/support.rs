@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 pub use crate::common::*;
@@ -10,37 +10,42 @@ use shmhot::circbuf::*;
 use shmhot::status::Failure;
 
 /// A name that no other stream has, whose files go away with it.
-pub struct Name(String);
-
-/// Generations of rings and of metadata that a test may get to.
-const GENERATIONS: u32 = 32;
+pub struct Name {
+    name: String,
+    generations: u32,
+}
 
 impl Name {
     pub fn new(what: &str) -> Self {
+        Self::with_generations(what, 32)
+    }
+
+    /// Of a test that gets to so many rings, or so many times to new metadata.
+    pub fn with_generations(what: &str, generations: u32) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("shmhot-test/{what}/{}-{count}", std::process::id()))
+        Self { name: format!("shmhot-test/{what}/{}-{count}", std::process::id()), generations }
     }
 
     pub fn header(&self) -> PathBuf {
-        object(&self.0)
+        object(&self.name)
     }
 
     pub fn ring(&self, generation: u32) -> PathBuf {
-        object(&format!("{}/buffer{generation}", self.0))
+        object(&format!("{}/buffer{generation}", self.name))
     }
 
     pub fn metadata(&self, generation: u32) -> PathBuf {
-        object(&format!("{}/meta{generation}", self.0))
+        object(&format!("{}/meta{generation}", self.name))
     }
 
     pub fn lock(&self) -> PathBuf {
-        Path::new("/dev/shm").join(format!(".{}.lock", short_name(&self.0)))
+        Path::new("/dev/shm").join(format!(".{}.lock", short_name(&self.name)))
     }
 
     /// What there is of the stream in shared memory.
     pub fn files(&self) -> Vec<PathBuf> {
-        let numbered = (0..GENERATIONS).flat_map(|generation| [self.ring(generation), self.metadata(generation)]);
+        let numbered = (0..self.generations).flat_map(|generation| [self.ring(generation), self.metadata(generation)]);
         let mut all: Vec<_> = [self.header(), self.lock()].into_iter().chain(numbered).collect();
         all.retain(|path| path.symlink_metadata().is_ok());
         all
@@ -66,7 +71,7 @@ impl std::ops::Deref for Name {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
@@ -138,8 +143,8 @@ pub fn write_from(stream: &CircBuf, first: u64, count: usize) {
 pub struct Reader {
     pub mirror: Mirror,
     format: Option<Format>,
-    bytes: Vec<MaybeUninit<u8>>,
-    times: Vec<MaybeUninit<f64>>,
+    bytes: Vec<u8>,
+    times: Vec<f64>,
     /// Frames that were read and that were lost since this began.
     pub read: u64,
     pub lost: u64,
@@ -152,6 +157,14 @@ pub struct Frames<'a> {
     pub span: Span,
     pub bytes: &'a [u8],
     pub times: &'a [f64],
+    /// Words of each.
+    pub words: usize,
+}
+
+/// Memory as it is taken by calls that fill it.
+pub fn room<T>(memory: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: the same memory, and nothing that is not initialized is written to it.
+    unsafe { &mut *(std::ptr::from_mut(memory) as *mut [MaybeUninit<T>]) }
 }
 
 impl Reader {
@@ -163,15 +176,14 @@ impl Reader {
     #[track_caller]
     pub fn next(&mut self, limit: usize) -> Result<Frames<'_>> {
         let read = self.read(limit)?;
-        let words = (read.bytes.len() / 8 / read.span.count.max(1)).max(1);
-        check_frames(read.bytes, words, read.span.first);
+        check_frames(read.bytes, read.words, read.span.first);
         Ok(read)
     }
 
     /// Reads what comes next, in whatever format.
     pub fn read(&mut self, limit: usize) -> Result<Frames<'_>> {
         let span = loop {
-            match self.mirror.read(&mut self.bytes, Some(&mut self.times), limit) {
+            match self.mirror.read(room(&mut self.bytes), Some(room(&mut self.times)), limit) {
                 Err(Error::NewFormat) => self.take_format()?,
                 read => break read?,
             }
@@ -179,18 +191,15 @@ impl Reader {
         self.read += span.count as u64;
         self.lost += span.lost;
         let frame_size = self.format.as_ref().map_or(0, Format::frame_size);
-        // SAFETY: the mirror has written so many.
-        let bytes = unsafe { self.bytes[..span.count * frame_size].assume_init_ref() };
-        // SAFETY: as above.
-        let times = unsafe { self.times[..span.count].assume_init_ref() };
-        Ok(Frames { span, bytes, times })
+        let (bytes, times) = (&self.bytes[..span.count * frame_size], &self.times[..span.count]);
+        Ok(Frames { span, bytes, times, words: (frame_size / 8).max(1) })
     }
 
     fn take_format(&mut self) -> Result<()> {
         let (format, _) = self.mirror.format()?;
         self.formats += 1;
-        self.bytes.resize(format.frame_size() * (format.frames as usize).min(4096), MaybeUninit::uninit());
-        self.times.resize(4096, MaybeUninit::uninit());
+        self.bytes.resize(format.frame_size() * (format.frames as usize).min(4096), 0);
+        self.times.resize(4096, 0.0);
         self.format = Some(format);
         Ok(())
     }
@@ -216,6 +225,15 @@ impl Reader {
             }
             numbers.extend(span.first..span.first + span.count as u64);
         }
+    }
+}
+
+/// Says that something is over when it is dropped, in a panic, too: other threads wait for that.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

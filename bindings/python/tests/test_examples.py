@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from conftest import REPOSITORY, eventually
 from test_vmclock import live
 
-from shmhot import hotpath
+from shmhot import CircBuff, hotpath
 from shmhot.vmclock import Writer
 
 FOLDER = Path(__file__).parents[1]
@@ -127,6 +128,28 @@ def test_the_clock_of_the_readme(run, tmp_path):
         program = run("-c", readme("VMClock").replace("VMClock()", f'VMClock("{page}")'))
         assert re.fullmatch(r"\d{4}-.*, at most 1\d{6} ns off\n", program.communicate(timeout=20)[0])
         assert program.returncode == 0
+
+
+def test_scope(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    name, picture = f"shmhot-test-{uuid.uuid4()}", tmp_path / "scope.png"
+    axes = {"time": {"kind": "linear", "unit": "ms"}, "ch": {"kind": "coord", "data": ["one", "two", "three"]}}
+    metadata = {"dims": ["time", "ch"], "axes": axes, "buffered_axis": "time", "attrs": {"units": ["V", "V", "A"]}}
+    with CircBuff(name, dtype="f4", shape=3, rate=1000, frames=2000, metadata=metadata) as stream:
+        stream.write(np.random.default_rng(1).normal(size=(1500, 3)))
+        program = run(FOLDER / "examples/scope.py", "--png", picture, name)
+        assert program.wait(60) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 20000  # an empty one has less
+
+
+def test_the_stream_of_the_readme(run):
+    program = run("-c", readme("CircBuff").replace('"scope"', f'"shmhot-test-{uuid.uuid4()}"'))
+    lines = program.communicate(timeout=20)[0].splitlines()
+    assert program.returncode == 0
+    counts = [re.fullmatch(r"(\S+) s: (\d+) frames, 0 lost, .*", line).groups() for line in lines]
+    assert counts[-1][0] == "0.499"
+    assert sum(int(count) for _, count in counts) == 500
 
 
 def test_the_observer_of_the_readme(run, tmp_path):

@@ -11,6 +11,7 @@ if lib.shmhot_abi_version() != lib.SHMHOT_ABI_VERSION:
         f"{lib.SHMHOT_ABI_VERSION}: install the package and the library of the same release"
     )
 
+from .circbuf import CircBuff, Mirror
 from .errors import Error, ForkError, PanicError, UnhealthyError, WrongThreadError
 from .hotpath import HotpathRing
 from .observer import Field, Observer, Schema, SegmentStore
@@ -19,10 +20,12 @@ from .vmclock import VMClock
 __version__: str = ffi.string(lib.shmhot_version()).decode()
 
 __all__ = [
+    "CircBuff",
     "Error",
     "Field",
     "ForkError",
     "HotpathRing",
+    "Mirror",
     "Observer",
     "PanicError",
     "Schema",
