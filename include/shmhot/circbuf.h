@@ -200,9 +200,9 @@ typedef struct {
     uint64_t index;
     /** How many frames each part has: those up to the end of the ring, and those from its begin. */
     uint64_t counts[2];
-    /** The frames of each part. */
+    /** The frames of each part; NULL when it has none. */
     const void *frames[2];
-    /** Their timestamps; NULL when the layout has none. */
+    /** Their timestamps; NULL when the part has no frames, or the layout no timestamps. */
     const double *timestamps[2];
     /** As of a span. */
     uint32_t metadata_generation;
@@ -288,7 +288,7 @@ int32_t circbuf_configure(const circbuf_t *stream,
  * one, or from the format's start, by the rate. Layouts 1 and 0 do not keep them. n: how many; 0 is nothing.
  *
  * Returns: 0; -EAGAIN when the stream has no format; -EINVAL without timestamps when the frames are irregular; -EBUSY
- * while frames are reserved; SHMHOT_EFORK in a child.
+ * while frames are reserved; -EMSGSIZE for more than can be counted, 2^62; SHMHOT_EFORK in a child.
  *
  * Threads: any number; they take turns. Blocking: for another thread's turn, 5 s at most, then -EBUSY. Never for a
  * reader.
@@ -501,8 +501,7 @@ int32_t circbuf_mirror_read_time(const circbuf_mirror_t *mirror,
  * no call goes on to before it has said -ESTALE and circbuf_mirror_format was asked; or as long as
  * circbuf_mirror_ring keeps it.
  *
- * Returns: how many frames there are in both parts; 0 when there are none, or no stream: then there are no pointers
- * either; -ESTALE, -EPROTO as circbuf_mirror_read.
+ * Returns: how many frames there are in both parts; 0 when there are none, or no stream; -ESTALE, -EPROTO as circbuf_mirror_read.
  *
  * Threads, Blocking: as circbuf_mirror_read.
  *

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,9 +161,9 @@ pub struct circbuf_view_t {
     pub index: u64,
     /// How many frames each part has: those up to the end of the ring, and those from its begin.
     pub counts: [u64; 2],
-    /// The frames of each part.
+    /// The frames of each part; NULL when it has none.
     pub frames: [*const c_void; 2],
-    /// Their timestamps; NULL when the layout has none.
+    /// Their timestamps; NULL when the part has no frames, or the layout no timestamps.
     pub timestamps: [*const f64; 2],
     /// As of a span.
     pub metadata_generation: u32,
@@ -760,8 +761,7 @@ pub unsafe extern "C" fn circbuf_mirror_read_time(
 /// no call goes on to before it has said -ESTALE and circbuf_mirror_format was asked; or as long as
 /// circbuf_mirror_ring keeps it.
 ///
-/// Returns: how many frames there are in both parts; 0 when there are none, or no stream: then there are no pointers
-/// either; -ESTALE, -EPROTO as circbuf_mirror_read.
+/// Returns: how many frames there are in both parts; 0 when there are none, or no stream; -ESTALE, -EPROTO as circbuf_mirror_read.
 ///
 /// Threads, Blocking: as circbuf_mirror_read.
 ///
@@ -782,6 +782,7 @@ pub unsafe extern "C" fn circbuf_mirror_view(
                 return Ok(0);
             };
             let parts = Parts::of(&memory, index, counts);
+            let is_there = counts.map(|count| count > 0);
             let found = circbuf_view_t {
                 size: 0,
                 first: span.first,
@@ -790,8 +791,10 @@ pub unsafe extern "C" fn circbuf_mirror_view(
                 ring: span.ring,
                 index: index as u64,
                 counts: parts.counts,
-                frames: parts.frames.map(<*mut c_void>::cast_const),
-                timestamps: parts.timestamps.map(<*mut f64>::cast_const),
+                frames: std::array::from_fn(|i| if is_there[i] { parts.frames[i].cast_const() } else { ptr::null() }),
+                timestamps: std::array::from_fn(|i| {
+                    if is_there[i] { parts.timestamps[i].cast_const() } else { ptr::null() }
+                }),
                 metadata_generation: span.metadata_generation,
                 reserved: 0,
             };
@@ -958,7 +961,7 @@ pub unsafe extern "C" fn circbuf_ring_memory(ring: *const circbuf_ring_t, out: *
             let memory = circbuf_memory_t {
                 size: 0,
                 frames: ring.frame_address(0).cast(),
-                timestamps: ring.timestamp_address(0).unwrap_or(std::ptr::null_mut()),
+                timestamps: ring.timestamp_address(0).unwrap_or(ptr::null_mut()),
                 count: ring.frames() as u64,
                 frame_size: ring.frame_size() as u64,
                 ring: ring.id(),
@@ -996,7 +999,7 @@ impl Parts {
         Self {
             counts: counts.map(|count| count as u64),
             frames: at.map(|index| ring.frame_address(index).cast()),
-            timestamps: at.map(|index| ring.timestamp_address(index).unwrap_or(std::ptr::null_mut())),
+            timestamps: at.map(|index| ring.timestamp_address(index).unwrap_or(ptr::null_mut())),
         }
     }
 }
@@ -1053,7 +1056,7 @@ unsafe fn put_text(text: &str, buf: *mut c_char, cap: usize) -> Outcome {
         let len = text.len().min(cap - 1);
         // SAFETY: `len + 1` is at most `cap`, for which the caller vouches.
         unsafe {
-            std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
+            ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
             buf.add(len).write(0);
         }
     }

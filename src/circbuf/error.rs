@@ -25,6 +25,13 @@ pub enum Error {
         /// Timestamps that were given.
         timestamps: Option<usize>,
     },
+    /// Room for less than a frame.
+    NoRoom {
+        /// Bytes that there is room for.
+        bytes: usize,
+        /// Bytes of a frame.
+        frame_size: usize,
+    },
     /// Strides that lead out of the memory that was given, or are not as many as there are dimensions.
     Strides,
     /// The frames are irregular, and came without timestamps.
@@ -107,7 +114,12 @@ impl From<MetadataError> for Error {
 impl Failure for Error {
     fn status(&self) -> i32 {
         match self {
-            Self::Name | Self::Format(_) | Self::Length { .. } | Self::Strides | Self::NoTimestamps => -libc::EINVAL,
+            Self::Name
+            | Self::Format(_)
+            | Self::Length { .. }
+            | Self::NoRoom { .. }
+            | Self::Strides
+            | Self::NoTimestamps => -libc::EINVAL,
             Self::TooMany { .. } => -libc::EMSGSIZE,
             Self::NoFormat(_) => -libc::EAGAIN,
             Self::Reserved | Self::NotReserved | Self::Busy { .. } | Self::InUse => -libc::EBUSY,
@@ -138,6 +150,7 @@ impl fmt::Display for Error {
             Self::Length { bytes, frame_size, timestamps: Some(timestamps) } => {
                 write!(f, "{bytes} bytes are {} frames, and came with {timestamps} timestamps", bytes / frame_size)
             }
+            Self::NoRoom { bytes, frame_size } => write!(f, "room for {bytes} bytes, where a frame has {frame_size}"),
             Self::Strides => {
                 write!(f, "there must be a stride for the frames and for each of their dimensions, within the memory")
             }

@@ -115,7 +115,8 @@ pub(super) struct Header {
 pub(super) struct Snapshot {
     pub(super) epoch: Epoch,
     dtype: u8,
-    rate: f64,
+    /// Its bits, so that one that is no number is equal to itself.
+    rate: u64,
     ndim: u32,
     shape: [u32; DIMENSIONS],
     key: [u8; MAX_KEY],
@@ -216,7 +217,7 @@ impl Header {
         Snapshot {
             epoch: self.epoch(),
             dtype: self.numbers.load(field::DTYPE) as u8,
-            rate: f64::from_bits(self.numbers.load(field::RATE)),
+            rate: self.numbers.load(field::RATE),
             ndim: self.u32(field::NDIM),
             shape: std::array::from_fn(|i| self.u32(field::SHAPE + i)),
             key,
@@ -283,8 +284,13 @@ impl Snapshot {
         let key = self.key.get(..self.key_len as usize);
         let key =
             key.ok_or_else(|| bad(format!("a key of {} bytes, where there is room for {MAX_KEY}", self.key_len)))?;
-        let format =
-            Format { dtype, frame_shape: frame_shape.to_vec(), frames, rate: self.rate, key: whole_characters(key) };
+        let format = Format {
+            dtype,
+            frame_shape: frame_shape.to_vec(),
+            frames,
+            rate: f64::from_bits(self.rate),
+            key: whole_characters(key),
+        };
         format.check().map_err(bad)?;
         Ok(format)
     }

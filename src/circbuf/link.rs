@@ -58,6 +58,11 @@ impl Link {
         self.segment.is_at(&self.path).map_err(Error::file("stat", &self.path))
     }
 
+    /// Whether its name means another one by now: names of rings come again.
+    pub(super) fn is_replaced(&self) -> Result<bool> {
+        self.segment.is_replaced_at(&self.path).map_err(Error::file("stat", &self.path))
+    }
+
     #[inline]
     pub(super) fn mark(&self) -> Mark {
         match &self.extension {

@@ -121,7 +121,7 @@ impl Mirror {
     ///
     /// Where the layout has no timestamps they are counted from the begin of the ring by the rate; NaN without one.
     ///
-    /// [`Error::NewFormat`] until the caller has asked for the format; [`Error::Length`] when there is no room for a
+    /// [`Error::NewFormat`] until the caller has asked for the format; [`Error::NoRoom`] when there is none for a
     /// frame; [`Error::Malformed`], [`Error::File`].
     pub fn read(
         &self,

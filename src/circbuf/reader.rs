@@ -138,7 +138,17 @@ impl Stream {
         self.link.mark() == mark
     }
 
-    /// Has what is attached be what the header says.
+    /// Whether what is attached is what the header says at a mark: also in the change that came right after it was read,
+    /// which may never end, and does not touch the counters.
+    #[inline]
+    fn is_known(&self, mark: Mark) -> bool {
+        match (self.seen.as_ref().map(|seen| seen.mark), mark) {
+            (Some(Mark::Ours(seen)), Mark::Ours(now)) => now == seen || now == seen.wrapping_add(1),
+            (seen, now) => seen == Some(now),
+        }
+    }
+
+    /// Has what is attached be what the header says, unless that is in a change.
     #[inline]
     fn refresh(&mut self, names: &Names, tally: &mut Tally) -> Result<()> {
         let is_current = self.seen.as_ref().is_some_and(|seen| seen.mark == self.link.mark());
@@ -154,7 +164,8 @@ impl Stream {
             return Ok(()); // what is attached can be read all the same
         }
         let Some(seen) = self.link.read()? else {
-            self.given_up = Some(mark);
+            // An odd sequence is that of the same change; the mark of a foreign header says nothing of it.
+            self.given_up = matches!(mark, Mark::Ours(_)).then_some(mark);
             return Ok(());
         };
         let block = seen.block;
@@ -182,10 +193,12 @@ impl Stream {
                 _ => End::Unknown, // more than one format was missed, or the writer does not tell
             };
         }
-        let is_drained = match self.attached.as_ref().map(|attached| attached.end) {
-            Some(End::Open) => return Ok(()),
-            Some(End::At { committed, .. }) => self.position >= committed,
-            Some(End::Unknown) | None => true,
+        let is_drained = match &self.attached {
+            Some(Attached { end: End::Open, .. }) => return Ok(()),
+            Some(Attached { end: End::At { committed, claimed }, ring, .. }) => {
+                self.position.max(claimed.saturating_sub(ring.frames() as u64)) >= *committed
+            }
+            Some(Attached { end: End::Unknown, .. }) | None => true,
         };
         if is_drained && has_ring {
             return self.attach(names, tally, &header.format(&self.link.path)?, header.epoch.generation, block);
@@ -219,6 +232,10 @@ impl Stream {
             }
             opened => opened.map_err(Error::file("open", &path))?,
         };
+        if self.link.is_replaced()? {
+            self.seen = None; // and the ring may be its successor's
+            return Ok(());
+        }
         let mut ring = Ring::map(&segment, format, self.link.layout, Access::Read, &path)?;
         tally.rings += 1;
         ring.set_id(tally.rings);
@@ -344,7 +361,8 @@ impl Reader {
         if let Some(stream) = &mut self.stream {
             stream.is_gone = !stream.link.has_name()?;
             stream.is_dead = stream.link.is_dead();
-            let is_left = matches!(stream.window(), Ok(Some(window)) if stream.position < window.newest);
+            let window = stream.window().ok().flatten();
+            let is_left = window.is_some_and(|window| stream.position.max(window.oldest) < window.newest);
             if !stream.is_gone || is_left {
                 return Ok(false);
             }
@@ -384,9 +402,13 @@ impl Reader {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         for _ in 0..ATTEMPTS {
             let mark = stream.link.mark();
-            stream.refresh(names, &mut self.tally)?;
+            // What goes wrong beside a change is looked at again.
+            match stream.refresh(names, &mut self.tally) {
+                Err(error) if stream.is_same(mark) => return Err(error),
+                Ok(()) if stream.is_known(mark) => {}
+                _ => continue,
+            }
             let window = stream.window();
-            // An error of counters that were another ring's is none.
             if stream.is_same(mark) {
                 return Ok(window?.map(|window| (stream, &mut self.tally, window, mark)));
             }
@@ -413,7 +435,12 @@ impl Reader {
     }
 
     pub(super) fn ring(&mut self, names: &Names) -> Result<Arc<Ring>> {
-        let attached = &self.renew(names)?.attached;
+        let viewed = self.viewed.clone();
+        let stream = self.renew(names)?;
+        if let (true, Some(viewed)) = (stream.is_new, viewed) {
+            return Ok(viewed); // the caller has not asked for the next one
+        }
+        let attached = &stream.attached;
         Ok(attached.as_ref().ok_or_else(|| Error::NoFormat(names.stream().to_owned()))?.ring.clone())
     }
 
@@ -442,11 +469,15 @@ impl Reader {
                 }
             };
             if frames.len() < frame_size {
-                return Err(Error::Length { bytes: frames.len(), frame_size, timestamps: None });
+                return Err(Error::NoRoom { bytes: frames.len(), frame_size });
             }
             let room = (frames.len() / frame_size).min(timestamps.as_ref().map_or(usize::MAX, |times| times.len()));
             let count = room.min(limit).min(usize::try_from(end - first).unwrap_or(usize::MAX));
             if count == 0 {
+                // What was overwritten while times were looked for has misled the search.
+                if times.is_some() && (stream.oldest_after()? > window.oldest || !stream.is_same(mark)) {
+                    continue;
+                }
                 let span = stream.span(first, 0);
                 let span = if times.is_some() { span } else { tally.tell(span) };
                 self.reopen(names, CHECK)?;
@@ -583,8 +614,9 @@ impl Reader {
         let limit = if bell.is_some() || stream.is_gone {
             CHECK
         } else {
-            stream.nap = (stream.nap * 2).min(NAPS[1]);
-            stream.nap
+            let nap = stream.nap;
+            stream.nap = (nap * 2).min(NAPS[1]);
+            nap
         };
         Ok(Wait::Sleep(Sleep { bell: Some(stream.link.clone()).zip(bell), limit }))
     }

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::names::Names;
 use super::ring::{Ring, Source};
 use super::turn;
 use crate::shm::{Access, Lock, Pen, Room, Segment, Turn, Turns};
-use crate::sys::{ProcessEpoch, ProcessId};
+use crate::sys::{self, ProcessEpoch, ProcessId};
 
 /// How a stream is made.
 #[derive(Clone, Copy, Debug)]
@@ -365,6 +365,9 @@ impl Writer {
     fn write(&mut self, source: &Source<'_>, timestamps: Option<&[f64]>) -> Result<()> {
         let Some(stream) = &mut self.stream else { return Err(self.no_format()) };
         let frames = source.frames(&stream.format, stream.frame_size)?;
+        if frames == 0 {
+            return Ok(());
+        }
         if let Some(times) = timestamps
             && times.len() != frames
         {
@@ -382,9 +385,6 @@ impl Writer {
         }
         if timestamps.is_none() && stream.is_irregular {
             return Err(Error::NoTimestamps);
-        }
-        if frames == 0 {
-            return Ok(());
         }
         let limit = MAX_COUNT - self.link.committed.min(MAX_COUNT);
         if frames as u64 > limit {
@@ -523,12 +523,13 @@ impl Writer {
         remove_own(&self.link.segment, &path)
     }
 
-    /// Whether the stream's name still means this one.
+    /// Whether the stream's name means another one by now. That it means none, as when a peer's reader has removed it, is
+    /// nothing to those who have it.
     fn check_name(&self) -> Result<()> {
         let path = self.names.header();
-        match self.link.segment.is_at(&path).map_err(Error::file("stat", &path))? {
-            true => Ok(()),
-            false => Err(Error::Taken(self.names.stream().to_owned())),
+        match self.link.segment.is_replaced_at(&path).map_err(Error::file("stat", &path))? {
+            true => Err(Error::Taken(self.names.stream().to_owned())),
+            false => Ok(()),
         }
     }
 
@@ -565,6 +566,10 @@ impl Link {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             // Its last writer wanted nobody to write it.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let there = std::fs::symlink_metadata(&path).map_err(Error::file("stat", &path))?;
+                if there.uid() != sys::effective_user() {
+                    return Err(Error::Foreign(path));
+                }
                 std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(Error::file("chmod", &path))?;
                 Segment::open_writable(&path).map_err(Error::file("open", &path))?
             }
@@ -608,7 +613,8 @@ impl Link {
         }
         segment.set_mode(options.mode & 0o7777).map_err(Error::file("chmod", &path))?;
         let (claimed, committed) = (extension.claimed(), extension.committed());
-        let is_sound = committed <= claimed && claimed <= MAX_COUNT && block.first <= MAX_COUNT;
+        // Far from the end of counting, which nobody reaches in a life.
+        let is_sound = committed <= claimed && claimed.max(block.first) <= MAX_COUNT / 2;
         Ok(is_sound.then_some(Self { segment, header, extension, block, claimed, committed }))
     }
 

@@ -108,6 +108,15 @@ impl Segment {
         is_at(&self.file, path)
     }
 
+    /// Whether the path names another file by now: not when it names none.
+    pub(crate) fn is_replaced_at(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) != self.identity()?),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has the file system set blocks aside for a part of the file, so that a full disk is an error now, and not SIGBUS
     /// later. File systems that cannot do so are believed.
     pub(crate) fn allocate(&self, offset: u64, len: usize) -> io::Result<()> {

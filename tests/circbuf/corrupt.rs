@@ -468,3 +468,30 @@ fn the_next_writer_begins_well() {
         assert!(!name.header().exists() && !name.lock().exists());
     }
 }
+
+/// A writer has died in a change, and the reader has missed some before: it knows of no ring what its counters mean.
+#[test]
+fn a_change_that_never_ends() {
+    let name = Name::new("endless");
+    let stream = name.numbered(10);
+    let mut reader = Reader::new(name.mirror());
+    write(&stream, 3);
+    assert_eq!(reader.next(usize::MAX).unwrap().span.count, 3);
+    for frames in [24, 7, 24] {
+        stream.configure(&numbers(frames), 0.0).unwrap();
+        write(&stream, 15);
+    }
+    stream.detach().unwrap();
+    let header = OpenOptions::new().read(true).write(true).open(name.header()).unwrap();
+    let mut sequence = [0; 4];
+    header.read_exact_at(&mut sequence, EXTENSION as u64 + 4).unwrap();
+    let odd = (u32::from_le_bytes(sequence) + 1).to_le_bytes();
+    header.write_all_at(&odd, EXTENSION as u64 + 4).unwrap();
+    assert_eq!(reader.next(usize::MAX).unwrap().span.count, 0);
+    assert_eq!(reader.mirror.wait(1, Some(Duration::ZERO)).unwrap(), Awaited::Nothing);
+    // The next writer goes on, and what was missed is counted.
+    let stream = name.numbered(10);
+    write(&stream, 2);
+    let (first, count, lost) = told(reader.next(usize::MAX).unwrap().span);
+    assert_eq!((first, count, lost), (48, 2, 45));
+}

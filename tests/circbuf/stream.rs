@@ -224,12 +224,13 @@ fn reserve_and_commit() {
     let reserved = stream.reserve(5).unwrap();
     assert_eq!((reserved.first, reserved.counts), (7, [3, 2]));
     for refused in [
-        stream.write(&Source::Contiguous(&[]), None),
+        stream.write(&Source::Contiguous(&frames_of(WORDS, 7, 1)), None),
         stream.reserve(1).map(drop),
         stream.configure(&numbers(11), 0.0).map(drop),
     ] {
         expect(refused, libc::EBUSY);
     }
+    stream.write(&Source::Contiguous(&[]), None).unwrap(); // nothing is always possible
     assert!(reader.numbers().is_empty(), "not committed yet");
     fill(&reserved, 7);
     expect(stream.commit(6), libc::EMSGSIZE);
