@@ -103,7 +103,11 @@ static int32_t next_part(Source *self, PyObject *n, PyObject *type, Part **found
 {
     unsigned long limit = INT32_MAX;
     if (n != Py_None) {
-        limit = PyLong_AsUnsignedLong(n);
+        PyObject *index = PyNumber_Index(n); /* numpy's integers are none of Python's */
+        if (!index)
+            return 0;
+        limit = PyLong_AsUnsignedLong(index);
+        Py_DECREF(index);
         if (PyErr_Occurred())
             return 0;
         if (limit > INT32_MAX)

@@ -438,7 +438,8 @@ int32_t circbuf_mirror_close(circbuf_mirror_t *mirror);
  * Parameters: out: set its size.
  *
  * Returns: 0; -ENOENT when there is no such stream yet; -EAGAIN when it has no format yet; -EPROTO when what is there is
- * not a stream, or damaged: the last error says where.
+ * not a stream, or damaged: the last error says where; -EACCES when it may not be read. So do the other calls of a
+ * mirror.
  *
  * Threads: any number; they take turns; also after a fork. Blocking: for another thread's turn, 5 s at most, then -EBUSY.
  *
@@ -497,9 +498,8 @@ int32_t circbuf_mirror_read_time(const circbuf_mirror_t *mirror,
  * The frames that come next, where they are: without a copy, and overwritten as the writer goes on. Whoever has used them
  * asks circbuf_mirror_view_is_intact.
  *
- * Parameters: n: at most so many. view: set its size. Its pointers are valid until this mirror has another ring, which
- * no call goes on to before it has said -ESTALE and circbuf_mirror_format was asked; or as long as
- * circbuf_mirror_ring keeps it.
+ * Parameters: n: at most so many. view: set its size. Its pointers are valid until circbuf_mirror_format gives another
+ * format, which this mirror's other calls announce by -ESTALE; or as long as circbuf_mirror_ring keeps the memory.
  *
  * Returns: how many frames there are in both parts; 0 when there are none, or no stream; -ESTALE, -EPROTO as circbuf_mirror_read.
  *

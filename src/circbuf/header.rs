@@ -21,6 +21,7 @@
 //! None of its 64-bit numbers crosses a cache line, so on x86-64 plain loads and stores of them are whole.
 
 use std::path::Path;
+use std::sync::atomic::{Ordering, fence};
 
 use super::error::{Error, Result};
 use super::extension::FILE_LEN;
@@ -204,9 +205,22 @@ impl Header {
         Epoch { valid: self.numbers.load(field::VALID) != 0, generation: self.u32(field::GENERATION), metadata }
     }
 
+    /// How far writing has come. Writers store the index, then a wrap: so the index is at most one wrap ahead, and never
+    /// behind.
     #[inline]
     pub(super) fn progress(&self) -> Progress {
-        Progress { index: self.numbers.load(field::INDEX), wraps: self.numbers.load(field::WRAPS) }
+        let mut progress = Progress { index: 0, wraps: self.numbers.load(field::WRAPS) };
+        for _ in 0..4 {
+            fence(Ordering::Acquire);
+            progress.index = self.numbers.load(field::INDEX);
+            fence(Ordering::Acquire);
+            let wraps = self.numbers.load(field::WRAPS);
+            if wraps == progress.wraps {
+                break;
+            }
+            progress.wraps = wraps; // it has gone past the end meanwhile
+        }
+        progress
     }
 
     /// All of it but the progress.

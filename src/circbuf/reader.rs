@@ -406,6 +406,7 @@ impl Reader {
             match stream.refresh(names, &mut self.tally) {
                 Err(error) if stream.is_same(mark) => return Err(error),
                 Ok(()) if stream.is_known(mark) => {}
+                Ok(()) if stream.seen.is_none() => return Ok(None), // what it names has gone
                 _ => continue,
             }
             let window = stream.window();
@@ -474,12 +475,17 @@ impl Reader {
             let room = (frames.len() / frame_size).min(timestamps.as_ref().map_or(usize::MAX, |times| times.len()));
             let count = room.min(limit).min(usize::try_from(end - first).unwrap_or(usize::MAX));
             if count == 0 {
-                // What was overwritten while times were looked for has misled the search.
-                if times.is_some() && (stream.oldest_after()? > window.oldest || !stream.is_same(mark)) {
-                    continue;
-                }
                 let span = stream.span(first, 0);
-                let span = if times.is_some() { span } else { tally.tell(span) };
+                if times.is_some() {
+                    let oldest = stream.oldest_after();
+                    // What was overwritten meanwhile has misled the search.
+                    if !stream.is_same(mark) || oldest? > window.oldest {
+                        lapped = span;
+                        continue;
+                    }
+                    return Ok(span);
+                }
+                let span = tally.tell(span);
                 self.reopen(names, CHECK)?;
                 return Ok(span);
             }
@@ -497,6 +503,10 @@ impl Reader {
                 continue;
             }
             let torn = oldest?.saturating_sub(first).min(count as u64) as usize;
+            if torn > 0 && times.is_some() {
+                lapped = stream.span(first, 0); // as above
+                continue;
+            }
             if torn > 0 {
                 frames.copy_within(torn * frame_size..count * frame_size, 0);
                 if let Some(times) = timestamps.as_deref_mut() {
@@ -505,15 +515,12 @@ impl Reader {
             }
             let span = stream.span(first + torn as u64, count - torn);
             if times.is_some() {
-                if span.count > 0 {
-                    return Ok(span);
-                }
-            } else {
-                stream.skip_to(span.first, tally);
-                if span.count > 0 {
-                    stream.passed(&span);
-                    return Ok(tally.tell(span));
-                }
+                return Ok(span);
+            }
+            stream.skip_to(span.first, tally);
+            if span.count > 0 {
+                stream.passed(&span);
+                return Ok(tally.tell(span));
             }
             lapped = span;
         }

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import eventually, in_child, interrupted
 
-from shmhot import CircBuff, ForkError, Mirror
-from shmhot.circbuf import Format, State, StreamEnded, WriterDied, short_name
+from shmhot import AsyncMirror, CircBuff, ForkError, Mirror
+from shmhot.circbuf import Format, State, StreamEnded, WriterDied, _chunk, short_name
 
 DTYPES = "efdbBhHiIlLqQ?FD"
 
@@ -161,6 +161,8 @@ def test_reads_into_arrays(stream, mirror):
     assert np.array_equal(out[1:], [*frames(7, 1), *frames(2, 4)])
     with pytest.raises(ValueError, match=r"out is of float64 and shape \(6,\)"):
         mirror.read(out=times)
+    with pytest.raises(ValueError, match="give both"):
+        mirror.read(times=times)
     with pytest.raises(ValueError, match="contiguous"):
         stream.write(frames(9, 1))
         mirror.read(out=np.zeros((4, 6), np.float32).T)
@@ -306,11 +308,28 @@ def test_reservations_are_given_up_in_part_or_whole(stream, mirror):
         stream.reserve(11)
     with stream.reserve(1) as room, pytest.raises(OSError, match="reserved"):
         stream.write(frames(0, 1))
+    with stream.reserve(2) as room:
+        for n, error in ((3, OSError), (-1, OverflowError)):
+            with pytest.raises(error):
+                room.commit(n)
+        room.frames[:] = frames(3, 2)
+    assert np.array_equal(mirror.read().frames[1:], frames(3, 2))
     with pytest.raises(OSError, match="reserved"):
         room.commit()
 
 
 # Formats
+
+
+def test_integers_of_numpy_are_as_good_as_others(stream, mirror):
+    assert stream.configure(shape=np.int64(3), rate=np.int64(50), frames=np.int64(10))
+    assert repr((stream.format.shape, stream.format.rate)) == "((3,), 50.0)"
+    stream.write(frames(0, 5, (3,)), np.arange(5))
+    mirror.seek(np.int64(1))
+    assert (len(mirror.read(np.int64(2))), len(mirror.view(np.uint8(1))), mirror.wait(np.int16(1))) == (2, 1, 1)
+    for n, error in ((1.0, TypeError), (-1, OverflowError), (1 << 70, OverflowError)):
+        with pytest.raises(error):
+            mirror.read(n)
 
 
 def test_follows_new_formats(stream, mirror):
@@ -526,6 +545,39 @@ def test_asyncio(name, mirror):
     assert np.array_equal(asyncio.run(both()), frames(0, 50))
 
 
+def test_chunks_are_not_empty_though_the_writer_overtakes(stream, mirror, monkeypatch):
+    """It does so twice while the first chunk is being copied, and then no more."""
+    stream.write(frames(0, 10))
+    read = Mirror.read
+
+    def overtaken(self):
+        chunk = read(self)
+        if stream.info.written < 30:
+            chunk = _chunk(chunk.frames[:0], chunk.times[:0], chunk.first + len(chunk), chunk.lost + len(chunk))
+            stream.write(frames(stream.info.written, 10))
+        return chunk
+
+    monkeypatch.setattr(Mirror, "read", overtaken)
+    chunk = next(iter(mirror))
+    assert (chunk.first, len(chunk), chunk.lost) == (20, 10, 20)
+
+
+def test_a_mirror_for_asyncio(name, stream):
+    async def read():
+        with AsyncMirror(name) as mirror:
+            stream.write(frames(0, 2))
+            assert await mirror.wait(2, timeout=20) == 2
+            assert np.array_equal(mirror.read().frames, frames(0, 2))
+            assert await mirror.wait(timeout=0) == 0
+            with pytest.raises(TypeError, match="not iterable"):
+                iter(mirror)
+            stream.write(frames(2, 1))
+            stream.close()
+            return [chunk.first async for chunk in mirror]
+
+    assert asyncio.run(read()) == [2]
+
+
 def test_asyncio_gives_up_in_time(stream, mirror):
     async def wait():
         begin = time.monotonic()
@@ -699,6 +751,8 @@ def test_arrays_of_metadata_lead_back(stream, mirror, array):
 def test_scalars_of_numpy_become_plain(stream, mirror):
     stream.metadata = {"attrs": {"i": np.int8(5), "f": np.float32(0.5), "b": np.bool_(True), "s": np.str_("x")}}
     assert same(mirror.metadata["attrs"], {"i": 5, "f": 0.5, "b": True, "s": "x"})
+    stream.metadata = {"axes": {"time": {"kind": "linear", "gain": np.float32(0.5), "offset": np.int64(2)}}}
+    assert same(mirror.metadata["axes"]["time"], {"kind": "linear", "unit": "", "gain": 0.5, "offset": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -706,7 +760,8 @@ def test_scalars_of_numpy_become_plain(stream, mirror):
     [
         ({"attrs": {"a": [object()]}}, TypeError, r"attrs.a\[0\] is of type object"),
         ({"attrs": {"a": {1: 2}}}, TypeError, "attrs.a has the name 1"),
-        ({"attrs": {"a": np.array([None])}}, TypeError, "objects"),
+        ({"attrs": {"a": np.array([None])}}, TypeError, "an array of type object"),
+        ({"attrs": {"a": np.zeros(1, [("x", "g")])}}, TypeError, "an array of type"),
         ({"other": 1}, OSError, "other"),
         ({"axes": {"ch": {"kind": "round"}}}, OSError, "axes.ch.kind"),
     ],

@@ -136,6 +136,19 @@ def test_each_sink_with_each_mirror(sink, mirror):
     asyncio.run(sink.shutdown())
 
 
+def test_callbacks_may_come_after_the_stream(sink, name):
+    send(sink, message(0, 10))
+    for module in MIRRORS:
+        calls = []
+        mirror = pytest.importorskip(module, reason="ezmsg-tools is not installed").EZShmMirror(name)
+        mirror.register_change_callback(lambda calls=calls: calls.append("buffer"))
+        mirror.register_metadata_callback(lambda calls=calls: calls.append("metadata"))
+        assert len(mirror.auto_view()[0]) == 10
+        assert sorted(calls) == ["buffer", "metadata"]
+        mirror.disconnect()
+    asyncio.run(sink.shutdown())
+
+
 def test_follows_what_changes(sink, mirror):
     calls = []
     send(sink, message(0, 10))
@@ -249,6 +262,43 @@ def test_metadata_is_published_when_it_changes(our_sink, name):
         assert mirror.info.metadata_generation == 1
         send(our_sink, message(50, 10, attrs={"made": np.arange(3)}))
         assert mirror.info.metadata_generation == 2
+
+
+def test_labels_may_be_objects(our_sink, our_mirror):
+    send(our_sink, message(0, 10, labels=np.array(["a", "b", "c"], object)))
+    assert our_mirror.axes["ch"]["data"].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"labels": np.array(["a", None, "c"], object)},
+        {"attrs": {"text": "\ud800"}},
+        {"attrs": {"much": np.zeros(3 << 20)}},
+    ],
+    ids=["labels", "text", "size"],
+)
+def test_frames_go_on_without_metadata_that_cannot_be(our_sink, our_mirror, caplog, rest):
+    send(our_sink, message(0, 10))
+    assert our_mirror.attrs == {"a": 1}
+    send(our_sink, message(10, 10, **rest), message(20, 10, **rest))
+    assert np.array_equal(our_mirror.auto_view()[0], rows(0, 30))
+    assert (our_mirror.attrs, our_mirror.metadata_available) == (None, False)
+    assert caplog.text.count("does not publish metadata") == 1
+    send(our_sink, message(30, 10))
+    assert our_mirror.attrs == {"a": 1}
+
+
+def test_metadata_that_cannot_be_read_is_none(name, our_mirror):
+    theirs = pytest.importorskip("ezmsg.tools.shmem.shmem", reason="ezmsg-tools is not installed")
+    sink = started(theirs, name, 1.0)
+    send(sink, message(0, 10))
+    assert our_mirror.auto_view()[0].shape == (10, 3)
+    assert our_mirror.attrs == {"a": 1}
+    send(sink, message(10, 10, labels=np.array(["a", None, "c"], object)))
+    assert our_mirror.auto_view()[0].shape == (10, 3)
+    assert (our_mirror.axes, our_mirror.metadata_available) == (None, False)
+    asyncio.run(sink.shutdown())
 
 
 def test_the_sink_tells_and_is_told(name):

@@ -11,7 +11,7 @@ if lib.shmhot_abi_version() != lib.SHMHOT_ABI_VERSION:
         f"{lib.SHMHOT_ABI_VERSION}: install the package and the library of the same release"
     )
 
-from .circbuf import CircBuff, Mirror
+from .circbuf import AsyncMirror, CircBuff, Mirror
 from .errors import Error, ForkError, PanicError, UnhealthyError, WrongThreadError
 from .hotpath import HotpathRing
 from .observer import Field, Observer, Schema, SegmentStore
@@ -20,6 +20,7 @@ from .vmclock import VMClock
 __version__: str = ffi.string(lib.shmhot_version()).decode()
 
 __all__ = [
+    "AsyncMirror",
     "CircBuff",
     "Error",
     "Field",

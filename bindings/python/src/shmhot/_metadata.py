@@ -43,7 +43,8 @@ def from_json(text: bytes) -> Metadata:
 
 
 def _axis_to_json(axis: Mapping[str, Any]) -> dict[str, Any]:
-    members = {name: _float_to_json(value) if isinstance(value, float) else value for name, value in axis.items()}
+    members = {name: value.item() if isinstance(value, np.generic) else value for name, value in axis.items()}
+    members = {name: _float_to_json(value) if isinstance(value, float) else value for name, value in members.items()}
     if "data" in members:
         members.update(_array_to_json(np.asarray(members["data"])))
     return members
@@ -59,8 +60,15 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(is_plain, value))
     if isinstance(value, (np.ndarray, np.generic)):
-        return not value.dtype.hasobject
+        return _is_plain_dtype(value.dtype)
     return value is None or isinstance(value, (str, bytes, int, float, complex))
+
+
+def _is_plain_dtype(dtype: np.dtype[Any]) -> bool:
+    """Objects are not; nor are floats of as many bytes as the machine likes."""
+    if dtype.names is not None:
+        return all(_is_plain_dtype(dtype[name].base) for name in dtype.names)
+    return dtype.char not in "OgG"
 
 
 def _to_json(value: Any, where: str) -> Any:
@@ -131,12 +139,12 @@ def _dict_from_json(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _array_to_json(array: NDArray[Any]) -> dict[str, Any]:
-    if array.dtype.hasobject:
-        raise TypeError("an array of objects cannot be published")
     return {"dtype": _dtype_to_json(array.dtype), "shape": list(array.shape), "data": _items(array.reshape(-1))}
 
 
 def _dtype_to_json(dtype: np.dtype[Any]) -> Any:
+    if not _is_plain_dtype(dtype):
+        raise TypeError(f"an array of type {dtype} cannot be published")
     if dtype.names is None:
         return dtype.str
     fields = []

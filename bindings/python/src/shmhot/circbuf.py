@@ -17,6 +17,7 @@ import enum
 import errno
 import functools
 import math
+import operator
 import os
 import threading
 import time
@@ -24,7 +25,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Callable, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -101,7 +102,7 @@ class Info(NamedTuple):
     position: int
     """Number of the frame that this mirror reads next."""
     lost: int
-    """Frames that this mirror has lost, in all."""
+    """Frames that this mirror has lost, in all. Those that were overwritten in being copied are in Chunk.lost only."""
     last_write_ns: int | None
     """When frames were last written, since 1970, some milliseconds early."""
     state: State
@@ -256,7 +257,8 @@ class CircBuff(Handle):
         if what.get("dtype") is None:
             raise ValueError("the stream has no dtype yet: give one")
         kind = np.dtype(what["dtype"])
-        lengths = tuple(what["shape"]) if np.iterable(what["shape"]) else (what["shape"],)
+        shape_ = what["shape"] if np.iterable(what["shape"]) else (what["shape"],)
+        lengths = tuple(map(operator.index, shape_))
         if not kind.isnative or len(kind.char) != 1 or kind.names is not None or kind.subdtype is not None:
             raise ValueError(f"frames are of numbers in native order, not of {kind}")
         if len(lengths) > lib.CIRCBUF_MAX_DIMENSIONS:
@@ -277,7 +279,7 @@ class CircBuff(Handle):
             is_new = self._check(lib.circbuf_configure(self._handle, format)) == 1
             self._what = what
             if is_new:
-                self._map(kind, lengths, what["rate"], name.decode())
+                self._map(kind, lengths, float(what["rate"]), name.decode())
         return is_new
 
     def _map(self, dtype: np.dtype[Any], shape: tuple[int, ...], rate: float, key: str) -> None:
@@ -411,8 +413,8 @@ class Reservation:
             _fill(self._parts, self.frames)
             if self.times is not None:
                 _fill(self._time_parts, self.times)
-        self._is_open = False
         self._stream._check(lib.circbuf_commit(self._stream._handle, n))
+        self._is_open = False
 
     def __enter__(self) -> Reservation:
         return self
@@ -485,12 +487,14 @@ class View(Part):
 
     frames: Frames
 
-    def __getattr__(self, name: str) -> Any:
-        # Two parts are joined only when somebody asks.
-        if name == "frames":
-            self.frames = _joined(self.parts)
-            return self.frames
-        raise AttributeError(name)
+    if not TYPE_CHECKING:  # it has no other attributes
+
+        def __getattr__(self, name: str) -> Any:
+            # Two parts are joined only when somebody asks.
+            if name == "frames":
+                self.frames = _joined(self.parts)
+                return self.frames
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def times(self) -> Times:
@@ -579,7 +583,8 @@ class Mirror(Handle):
 
     from_now: begins with the frames that are written from now on, not with the oldest that is there.
     on_format: is called with the format of the frames to come, before the first of them is returned.
-    on_metadata: is called with new metadata, when frames are read or looked for.
+    on_metadata: is called with new metadata, when frames are read or looked for; with None when there is none any more,
+        or none that can be decoded.
     """
 
     def __init__(
@@ -622,6 +627,8 @@ class Mirror(Handle):
 
         out, and times: what receives them, instead of new arrays: of the stream's dtype and shape, in C order.
         """
+        if times is not None and out is None:
+            raise ValueError("times without out: give both")
         if out is not None:
             return self._read_into(_ALL if n is None else n, out, times)
         chunk = self._source.read(n)
@@ -777,20 +784,30 @@ class Mirror(Handle):
 
     def __iter__(self) -> Iterator[Chunk]:
         """What is read whenever there is something, until the writer ends or dies, or the mirror is closed."""
+        lost = 0
         while not self.closed:
             try:
                 self.wait()
-                yield self.read()
             except StreamEnded:
                 return
+            chunk = self.read()
+            chunk.lost += lost
+            if len(chunk) > 0:
+                yield chunk
+            lost = 0 if len(chunk) > 0 else chunk.lost  # the writer has overtaken it
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
+        lost = 0
         while not self.closed:
             try:
                 await self.wait_async()
-                yield self.read()
             except StreamEnded:
                 return
+            chunk = self.read()
+            chunk.lost += lost
+            if len(chunk) > 0:
+                yield chunk
+            lost = 0 if len(chunk) > 0 else chunk.lost
 
     # What is known of the stream
 
@@ -849,7 +866,7 @@ class Mirror(Handle):
         try:
             text = self._metadata_text()
         except OSError:
-            return  # frames can be read without it, and `metadata` tells why it cannot
+            text = None  # frames can be read without it, and `metadata` tells why it cannot
         if text != self._told:
             self._told = text
             self.on_metadata(None if text is None else _metadata.from_json(text))
@@ -902,6 +919,15 @@ class Mirror(Handle):
     def close(self) -> None:
         self._ring, self._source = _NOTHING, _NO_SOURCE
         super().close()
+
+
+class AsyncMirror(Mirror):
+    """A Mirror for asyncio: `await mirror.wait()` is what wait_async() is, and chunks come by `async for` only."""
+
+    __iter__ = None  # type: ignore[assignment]
+
+    async def wait(self, n: int = 1, timeout: float | None = None) -> int:  # type: ignore[override]
+        return await self.wait_async(n, timeout)
 
 
 def _read_time(begin: float, end: float, mirror: Any, *rest: Any) -> int:

@@ -50,6 +50,8 @@ class ShMemCircBuffState(ez.State):
     """What the metadata was made of."""
     dropped: frozenset[str] = frozenset()
     """Attributes that were warned of."""
+    refusal: str = ""
+    """Why there is no metadata, as was warned of."""
 
 
 class ShMemCircBuff(ez.Unit):
@@ -156,7 +158,15 @@ class ShMemCircBuff(ez.Unit):
             "buffered_axis": buffered,
             "stream_dim": stream_dim,
         }
-        if stream.set_metadata(metadata):
+        try:
+            is_new = stream.set_metadata(metadata)
+        except (OSError, TypeError, ValueError, RecursionError) as refusal:
+            # The frames go on, and no reader is told what these are not.
+            if str(refusal) != self.STATE.refusal:
+                self.STATE.refusal = str(refusal)
+                ez.logger.warning(f"ShMemCircBuff does not publish metadata: {refusal}")
+            is_new = stream.set_metadata(None)
+        if is_new:
             self._tell("aux updated")
         self.STATE.source = source
 
@@ -173,9 +183,15 @@ def _plain_axis(axis: typing.Any, is_buffered: bool) -> dict[str, typing.Any]:
     plain: dict[str, typing.Any] = {"unit": getattr(axis, "unit", "")}
     if hasattr(axis, "data"):
         plain.update(kind="coord", dims=list(axis.dims))
-        return plain if is_buffered else {**plain, "data": np.array(axis.data)}
+        return plain if is_buffered else {**plain, "data": _plain_labels(np.array(axis.data))}
     plain.update(kind="linear", gain=float(axis.gain))
     return plain if is_buffered else {**plain, "offset": float(axis.offset)}
+
+
+def _plain_labels(data: np.ndarray[typing.Any, typing.Any]) -> np.ndarray[typing.Any, typing.Any]:
+    """Strings as numpy has them, also where they are objects, as those of pandas are."""
+    is_text = data.dtype == object and all(isinstance(label, str) for label in data.flat)
+    return data.astype(str) if is_text else data
 
 
 def _is_same(source: Source, before: Source | None, buffered: str) -> bool:

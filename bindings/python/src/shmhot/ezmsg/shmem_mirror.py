@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from ..circbuf import Format, Mirror, short_name
 
 Frames = NDArray[Any]
 Times = NDArray[np.float64]
+_T = TypeVar("_T")
 
 _NO_TIMES: Times = np.empty(0)
 
@@ -63,7 +64,8 @@ class EZShmMirror:
         if name is not None and self._mirror is None:
             self._name = name
             self._mirror = Mirror(name, on_format=self._on_format, on_metadata=self._on_metadata)
-        self._refresh()
+        # What is no stream is told at once. The rest waits for the first look: callbacks are registered after this.
+        self._ask(lambda mirror: mirror.info)
 
     def disconnect(self) -> None:
         if self._mirror is not None:
@@ -109,34 +111,12 @@ class EZShmMirror:
     @property
     def meta(self) -> ShmemArrMeta | None:
         """What the header says now; None without a stream."""
-        mirror = self._mirror
-        info = None if mirror is None else mirror.info
-        if mirror is None or info is None or info.layout is None:
-            return None
-        generation = 0xFFFFFFFF if info.generation is None else info.generation
-        meta = ShmemArrMeta(info.layout, generation, info.metadata_generation or 0)
-        format = mirror.format
-        if format is None:
-            return meta
-        shape = (format.frames, *format.shape)
-        written = info.written - info.begin
-        # An exact fill leaves the index at the end.
-        wraps, last = divmod(written - 1, format.frames) if written else (0, -1)
-        return meta._replace(
-            bvalid=True,
-            dtype=format.dtype.char.encode(),
-            srate=format.rate,
-            ndim=len(shape),
-            shape=shape,
-            write_index=last + 1,
-            wrap_counter=wraps,
-            key=format.key,
-        )
+        return self._ask(_meta)
 
     @property
     def buffer(self) -> Frames | None:
         """The buffer itself, which the writer goes on writing; None when it is not connected."""
-        return None if self._mirror is None else self._mirror.ring
+        return self._ask(lambda mirror: mirror.ring)
 
     @property
     def write_index(self) -> int | None:
@@ -203,10 +183,14 @@ class EZShmMirror:
 
     def _refresh(self) -> None:
         """Looks for what is new, and reads nothing."""
+        self._is_lapped |= bool(self._ask(lambda mirror: mirror.view(0).lost))
+
+    def _ask(self, look: Callable[[Mirror], _T]) -> _T | None:
+        """What is seen by a look at the stream; None when not connected."""
         if self._mirror is None:
-            return
+            return None
         try:
-            self._is_lapped |= self._mirror.view(0).lost > 0
+            return look(self._mirror)
         except OSError as failure:
             raise _explained(failure) from failure
 
@@ -218,6 +202,31 @@ class EZShmMirror:
         self._aux = metadata
         if metadata is not None and self._metadata_callback is not None:
             self._metadata_callback()
+
+
+def _meta(mirror: Mirror) -> ShmemArrMeta | None:
+    info = mirror.info
+    if info.layout is None:
+        return None
+    generation = 0xFFFFFFFF if info.generation is None else info.generation
+    meta = ShmemArrMeta(info.layout, generation, info.metadata_generation or 0)
+    format = mirror.format
+    if format is None:
+        return meta
+    shape = (format.frames, *format.shape)
+    written = info.written - info.begin
+    # An exact fill leaves the index at the end.
+    wraps, last = divmod(written - 1, format.frames) if written else (0, -1)
+    return meta._replace(
+        bvalid=True,
+        dtype=format.dtype.char.encode(),
+        srate=format.rate,
+        ndim=len(shape),
+        shape=shape,
+        write_index=last + 1,
+        wrap_counter=wraps,
+        key=format.key,
+    )
 
 
 def shorten_shmem_name(long_name: str | None) -> str | None:
