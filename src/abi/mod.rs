@@ -180,6 +180,9 @@ pub(crate) unsafe fn read_sized<T: Extensible, E>(from: *const T, name: &'static
     // SAFETY: the caller's promise; the tail is only read up to `size`.
     unsafe {
         let size = checked_size(from.cast::<usize>().read_unaligned())?;
+        if size == size_of::<T>() {
+            return Ok(from.read_unaligned());
+        }
         let known = size.min(size_of::<T>());
         let tail = std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known);
         if tail.iter().any(|&byte| byte != 0) {
@@ -231,9 +234,14 @@ pub(crate) unsafe fn write_sized<T: Extensible, E>(
     // SAFETY: the caller's promise.
     unsafe {
         let size = checked_size(to.cast::<usize>().read_unaligned())?;
-        let (skip, known) = (size_of::<usize>(), size.min(size_of::<T>()));
-        let to = to.cast::<u8>();
-        std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>().add(skip), to.add(skip), known - skip);
+        let (from, to, skip) = ((&raw const *value).cast::<u8>(), to.cast::<u8>(), size_of::<usize>());
+        // A length that the compiler knows, for callers of today.
+        if size == size_of::<T>() {
+            std::ptr::copy_nonoverlapping(from.add(skip), to.add(skip), size_of::<T>() - skip);
+            return Ok(());
+        }
+        let known = size.min(size_of::<T>());
+        std::ptr::copy_nonoverlapping(from.add(skip), to.add(skip), known - skip);
         to.add(known).write_bytes(0, size - known);
     }
     Ok(())

@@ -550,7 +550,24 @@ impl Reader {
         Ok(Some(View { span, index, counts, memory }))
     }
 
+    #[inline]
     pub(super) fn is_intact(&mut self, names: &Names, span: &Span) -> Result<bool> {
+        // As a rule, nothing has changed since.
+        if let Some(stream) = &self.stream
+            && let Some(Attached { id, end: End::Open, .. }) = stream.attached
+            && id == span.ring
+            && let Some(Seen { mark, .. }) = stream.seen
+        {
+            let oldest = stream.oldest_after();
+            if stream.is_same(mark) {
+                return Ok(span.first >= oldest?);
+            }
+        }
+        self.was_intact(names, span)
+    }
+
+    #[cold]
+    fn was_intact(&mut self, names: &Names, span: &Span) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let Some((stream, _, _, mark)) = self.current(names)? else { break };
             let oldest = match (&stream.attached, stream.previous) {
