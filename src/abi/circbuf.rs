@@ -11,7 +11,7 @@ use static_assertions::{assert_impl_all, const_assert_eq};
 use super::{Extensible, Refusal, call, check_output, free, give, guard, read_options, read_sized, write_sized};
 use crate::circbuf::{
     Awaited, CircBuf, Dtype, Error, Format, Info, Layout, MAX_DIMENSIONS, Metadata, Mirror, MirrorOptions, Options,
-    Reservation, Ring, Source, Span, State, Strided, View, short_name,
+    Reservation, Ring, Source, Span, State, Strided, short_name,
 };
 
 /// timeout_ms: no limit.
@@ -777,29 +777,29 @@ pub unsafe extern "C" fn circbuf_mirror_view(
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
             check_output(view, "view")?;
-            let Some(View { span, index, counts, memory }) = mirror.0.view(n.min(i32::MAX as u32) as usize)? else {
-                write_sized(view, &circbuf_view_t::zeroed(), "view")?;
-                return Ok(0);
-            };
-            let parts = Parts::of(&memory, index, counts);
-            let is_there = counts.map(|count| count > 0);
-            let found = circbuf_view_t {
-                size: 0,
-                first: span.first,
-                count: span.count as u64,
-                lost: span.lost,
-                ring: span.ring,
-                index: index as u64,
-                counts: parts.counts,
-                frames: std::array::from_fn(|i| if is_there[i] { parts.frames[i].cast_const() } else { ptr::null() }),
-                timestamps: std::array::from_fn(|i| {
-                    if is_there[i] { parts.timestamps[i].cast_const() } else { ptr::null() }
-                }),
-                metadata_generation: span.metadata_generation,
-                reserved: 0,
-            };
+            let found =
+                mirror.0.show(n.min(i32::MAX as u32) as usize, |span, index, counts, memory| {
+                    let Parts { counts, frames, timestamps } = Parts::of(memory, index, counts);
+                    let is_there = counts.map(|count| count > 0);
+                    circbuf_view_t {
+                        size: 0,
+                        first: span.first,
+                        count: span.count as u64,
+                        lost: span.lost,
+                        ring: span.ring,
+                        index: index as u64,
+                        counts,
+                        frames: std::array::from_fn(|i| if is_there[i] { frames[i].cast_const() } else { ptr::null() }),
+                        timestamps: std::array::from_fn(|i| {
+                            if is_there[i] { timestamps[i].cast_const() } else { ptr::null() }
+                        }),
+                        metadata_generation: span.metadata_generation,
+                        reserved: 0,
+                    }
+                })?;
+            let found = found.unwrap_or_else(circbuf_view_t::zeroed);
             write_sized(view, &found, "view")?;
-            Ok(span.count as i32)
+            Ok(found.count as i32)
         })
     }
 }

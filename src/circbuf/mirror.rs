@@ -151,7 +151,17 @@ impl Mirror {
     ///
     /// As [`Mirror::read`].
     pub fn view(&self, limit: usize) -> Result<Option<View>> {
-        self.turn(|reader, names| reader.view(names, limit))
+        self.show(limit, |span, index, counts, memory| View { span, index, counts, memory: memory.clone() })
+    }
+
+    /// The same for who needs the memory no longer than the view, which takes a part in its count.
+    #[inline]
+    pub(crate) fn show<T>(
+        &self,
+        limit: usize,
+        mut show: impl FnMut(Span, usize, [usize; 2], &Arc<Ring>) -> T,
+    ) -> Result<Option<T>> {
+        self.turn(|reader, names| reader.view(names, limit, &mut show))
     }
 
     /// Whether the frames of a view are still what they were when it was made: asked after they were used.

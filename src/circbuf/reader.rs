@@ -16,7 +16,7 @@ use super::header::{Layout, NO_GENERATION};
 use super::info::{Info, State};
 use super::link::{Link, Mark, Seen};
 use super::metadata::{self, Metadata};
-use super::mirror::{Awaited, Sleep, Span, View, Wait};
+use super::mirror::{Awaited, Sleep, Span, Wait};
 use super::names::Names;
 use super::ring::{Part, Ring};
 use crate::shm::{Access, Segment};
@@ -527,7 +527,13 @@ impl Reader {
         Ok(if times.is_some() { lapped } else { self.tally.tell(lapped) })
     }
 
-    pub(super) fn view(&mut self, names: &Names, limit: usize) -> Result<Option<View>> {
+    pub(super) fn view<T>(
+        &mut self,
+        names: &Names,
+        limit: usize,
+        show: impl FnOnce(Span, usize, [usize; 2], &Arc<Ring>) -> T,
+    ) -> Result<Option<T>> {
+        let viewed = self.viewed.as_ref().map(|ring| ring.id());
         let Some((stream, tally, window, _)) = self.current(names)? else { return Ok(None) };
         if stream.is_new {
             return Err(Error::NewFormat);
@@ -536,18 +542,20 @@ impl Reader {
         let Some(attached) = &stream.attached else { return Ok(None) };
         let first = stream.position;
         let count = limit.min(usize::try_from(window.newest.saturating_sub(first)).unwrap_or(usize::MAX));
-        let (memory, index) = (attached.ring.clone(), attached.index(first));
-        let counts = memory.parts(index, count).map(|part| part.count);
+        let index = attached.index(first);
+        let counts = attached.ring.parts(index, count).map(|part| part.count);
         let span = tally.tell(stream.span(first, count));
+        let shown = show(span, index, counts, &attached.ring);
         if count > 0 {
+            let another = (viewed != Some(span.ring)).then(|| attached.ring.clone());
             stream.passed(&span);
-            if !self.viewed.as_ref().is_some_and(|viewed| Arc::ptr_eq(viewed, &memory)) {
-                self.viewed = Some(memory.clone());
+            if another.is_some() {
+                self.viewed = another;
             }
         } else {
             self.reopen(names, CHECK)?;
         }
-        Ok(Some(View { span, index, counts, memory }))
+        Ok(Some(shown))
     }
 
     #[inline]
