@@ -155,7 +155,7 @@ impl Mirror {
     }
 
     /// The same for who needs the memory no longer than the view, which takes a part in its count.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn show<T>(
         &self,
         limit: usize,
@@ -238,6 +238,7 @@ impl Mirror {
     }
 
     /// Takes a turn. What is damaged may have been replaced meanwhile: then once more.
+    #[inline(always)]
     fn turn<T>(&self, mut attempt: impl FnMut(&mut Reader, &Names) -> Result<T>) -> Result<T> {
         let mut reader = turn(&self.reader)?;
         match attempt(&mut reader, &self.names) {

@@ -264,6 +264,7 @@ impl Stream {
     }
 
     /// The frames that can be read now, if the header says what it said when it was read.
+    #[inline(always)]
     fn window(&mut self) -> Result<Option<Window>> {
         let Some(attached) = &mut self.attached else { return Ok(None) };
         let frames = attached.ring.frames() as u64;
@@ -394,7 +395,7 @@ impl Reader {
     }
 
     /// The stream, if there is one, and the frames of it that can be read, both as of a mark.
-    #[inline]
+    #[inline(always)]
     fn current(&mut self, names: &Names) -> Result<Option<(&mut Stream, &mut Tally, Window, Mark)>> {
         if self.stream.is_none() {
             self.reopen(names, CHECK_ABSENT)?;
@@ -527,6 +528,7 @@ impl Reader {
         Ok(if times.is_some() { lapped } else { self.tally.tell(lapped) })
     }
 
+    #[inline(always)]
     pub(super) fn view<T>(
         &mut self,
         names: &Names,
