@@ -4,11 +4,13 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
-use super::{Extensible, Refusal, call, check_output, free, give, guard, read_options, read_sized, write_sized};
+use super::{
+    Extensible, Refusal, call, check_output, free, give, guard, invalid, put_text, read_options, read_sized, timeout,
+    write_sized,
+};
 use crate::circbuf::{
     Awaited, CircBuf, Dtype, Error, Format, Info, Layout, MAX_DIMENSIONS, Metadata, Mirror, MirrorOptions, Options,
     Reservation, Ring, Source, Span, State, Strided, short_name,
@@ -267,6 +269,7 @@ const_assert_eq!(size_of::<circbuf_view_t>(), 5 * size_of::<usize>() + 64);
 const_assert_eq!(size_of::<circbuf_reservation_t>(), 5 * size_of::<usize>() + 32);
 const_assert_eq!(size_of::<circbuf_memory_t>(), 3 * size_of::<usize>() + 24);
 const_assert_eq!(size_of::<circbuf_info_t>(), size_of::<usize>() + 72);
+const_assert_eq!(CIRCBUF_NO_TIMEOUT, u32::MAX); // as `timeout` has it
 const_assert_eq!(MAX_DIMENSIONS, CIRCBUF_MAX_DIMENSIONS as usize);
 const_assert_eq!(crate::circbuf::MAX_KEY, CIRCBUF_MAX_KEY as usize);
 
@@ -285,7 +288,7 @@ type Outcome = Result<i32, Refusal<Error>>;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn circbuf_short_name(name: *const c_char, buf: *mut c_char, cap: usize) -> i32 {
     // SAFETY: the caller's promise.
-    guard::<Refusal<Error>>(|| unsafe { put_text(&short_name(text(name, "name")?), buf, cap) })
+    guard::<Refusal<Error>>(|| unsafe { give_text(&short_name(text(name, "name")?), buf, cap) })
 }
 
 /// Makes a stream, for frames to be written.
@@ -867,12 +870,11 @@ pub unsafe extern "C" fn circbuf_mirror_seek(mirror: *const circbuf_mirror_t, nu
 /// mirror is NULL or a handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn circbuf_mirror_wait(mirror: *const circbuf_mirror_t, n: u32, timeout_ms: u32) -> i32 {
-    let timeout = (timeout_ms != CIRCBUF_NO_TIMEOUT).then(|| Duration::from_millis(timeout_ms.into()));
     // SAFETY: the caller's promise.
     unsafe {
         call(mirror, "mirror", |mirror| -> Outcome {
             let nothing = |status, why| Err(Refusal::Argument { status, why });
-            match mirror.0.wait(n.into(), timeout)? {
+            match mirror.0.wait(n.into(), timeout(timeout_ms))? {
                 Awaited::Frames(frames) => Ok(frames.min(i32::MAX as u64) as i32),
                 Awaited::Nothing => Ok(0),
                 Awaited::Format => Err(Error::NewFormat.into()),
@@ -900,7 +902,7 @@ pub unsafe extern "C" fn circbuf_mirror_wait(mirror: *const circbuf_mirror_t, n:
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn circbuf_mirror_metadata(mirror: *const circbuf_mirror_t, buf: *mut c_char, cap: usize) -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { call(mirror, "mirror", |mirror| put_text(&mirror.0.metadata()?.to_json(), buf, cap)) }
+    unsafe { call(mirror, "mirror", |mirror| give_text(&mirror.0.metadata()?.to_json(), buf, cap)) }
 }
 
 /// What there is to know of the stream, and of this mirror.
@@ -1031,10 +1033,6 @@ impl From<Info> for circbuf_info_t {
     }
 }
 
-const fn invalid(why: &'static str) -> Refusal<Error> {
-    Refusal::Argument { status: -libc::EINVAL, why }
-}
-
 /// # Safety
 /// `text` is NULL or a C string that outlives the result.
 unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<&'a str, Refusal<Error>> {
@@ -1048,18 +1046,12 @@ unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<&'a str, R
 
 /// # Safety
 /// `buf` is NULL or valid for writes of `cap` bytes.
-unsafe fn put_text(text: &str, buf: *mut c_char, cap: usize) -> Outcome {
+unsafe fn give_text(text: &str, buf: *mut c_char, cap: usize) -> Outcome {
     if buf.is_null() && cap > 0 {
         return Err(Refusal::Null("buf"));
     }
-    if cap > 0 {
-        let len = text.len().min(cap - 1);
-        // SAFETY: `len + 1` is at most `cap`, for which the caller vouches.
-        unsafe {
-            ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
-            buf.add(len).write(0);
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { put_text(text.as_bytes(), buf, cap) };
     i32::try_from(text.len()).map_err(|_| Refusal::Argument { status: -libc::EFBIG, why: "a text of more than 2 GiB" })
 }
 

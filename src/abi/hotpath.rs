@@ -7,7 +7,7 @@ use std::time::Duration;
 use libc::{iovec, sockaddr};
 use static_assertions::{const_assert, const_assert_eq};
 
-use super::{Extensible, Refusal, fail, guard, read_sized, write_sized};
+use super::{Extensible, Refusal, fail, guard, read_sized, timeout, write_sized};
 use crate::hotpath::{self, Completion, Error, Features, OpKind, Options, Ring, Segment, SharedRing};
 use crate::status::Failure;
 
@@ -86,6 +86,7 @@ pub const HOTPATH_CMD_FORGET: u8 = 17;
 /// Command: hotpath_drain(len).
 pub const HOTPATH_CMD_DRAIN: u8 = 18;
 
+const_assert_eq!(HOTPATH_NO_TIMEOUT, u32::MAX); // as `timeout` has it
 const_assert_eq!(HOTPATH_OP_ACCEPT, OpKind::Accept as u8);
 const_assert_eq!(HOTPATH_OP_RECV, OpKind::Recv as u8);
 const_assert_eq!(HOTPATH_OP_SEND, OpKind::Send as u8);
@@ -261,10 +262,6 @@ fn argument<T>(why: &'static str) -> Result<T, Refusal<Error>> {
 
 fn milliseconds(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
-}
-
-fn timeout(ms: u32) -> Option<Duration> {
-    (ms != HOTPATH_NO_TIMEOUT).then(|| milliseconds(ms))
 }
 
 /// The caller's bytes.

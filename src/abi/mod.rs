@@ -24,6 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
+use std::time::Duration;
 
 use crate::status::{Failure, SHMHOT_EPANIC};
 
@@ -61,6 +62,16 @@ impl<E: Failure> fmt::Display for Refusal<E> {
             Self::Core(error) => error.fmt(f),
         }
     }
+}
+
+/// An argument that is `EINVAL`.
+pub(crate) const fn invalid<E>(why: &'static str) -> Refusal<E> {
+    Refusal::Argument { status: -libc::EINVAL, why }
+}
+
+/// What a caller's timeout_ms means; the largest number, the NO_TIMEOUT of all systems, is no limit.
+pub(crate) fn timeout(timeout_ms: u32) -> Option<Duration> {
+    (timeout_ms != u32::MAX).then(|| Duration::from_millis(timeout_ms.into()))
 }
 
 /// Runs the body of a call: a failure becomes its status and this thread's last error, a panic too.
@@ -164,7 +175,7 @@ const MAX_SIZE: usize = 4096;
 
 fn checked_size<E>(size: usize) -> Result<usize, Refusal<E>> {
     if !(size_of::<usize>()..=MAX_SIZE).contains(&size) {
-        return Err(Refusal::Argument { status: -libc::EINVAL, why: "the struct's size field must be its sizeof" });
+        return Err(invalid("the struct's size field must be its sizeof"));
     }
     Ok(size)
 }
@@ -255,6 +266,21 @@ pub(crate) unsafe fn path_from<'a>(path: *const c_char) -> Option<&'a Path> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { (!path.is_null()).then(|| CStr::from_ptr(path))? }.to_bytes();
     Some(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// Writes as much of a text as there is room for, and a NUL, if there is room for anything.
+///
+/// # Safety
+/// `buf` is valid for writes of `cap` bytes.
+pub(crate) unsafe fn put_text(text: &[u8], buf: *mut c_char, cap: usize) {
+    if cap > 0 {
+        let len = text.len().min(cap - 1);
+        // SAFETY: `len + 1` is at most `cap`, for which the caller vouches.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
+            buf.add(len).write(0);
+        }
+    }
 }
 
 /// Calls `body` with what a pointer names.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
-use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_options, read_sized, write_sized};
+use super::{
+    Extensible, Refusal, call, free, give, guard, invalid, path_from, put, put_text, read_options, read_sized,
+    write_sized,
+};
 use crate::observer::{
     Error, Field, Format, Kind, Layout, Observer, Options, Schema, Store, StoreOptions, Type, Value, WorkerState,
 };
@@ -1132,11 +1135,7 @@ pub unsafe extern "C" fn observer_store_exposition(
                 return Err(Refusal::Null("buf"));
             }
             let text = store.0.exposition(format)?;
-            if cap > 0 {
-                let len = text.len().min(cap - 1);
-                std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
-                buf.add(len).write(0);
-            }
+            put_text(text.as_bytes(), buf, cap);
             i32::try_from(text.len()).map_err(|_| Refusal::Argument { status: -libc::EFBIG, why: "more than 2 GiB" })
         })
     }
@@ -1206,10 +1205,6 @@ impl From<Value> for observer_value_t {
 
 const NO_TYPE: Refusal<Error> =
     invalid("no such type: they are those of Ruby's IO::Buffer, from OBSERVER_U8 to OBSERVER_F64_BE");
-
-const fn invalid(why: &'static str) -> Refusal<Error> {
-    Refusal::Argument { status: -libc::EINVAL, why }
-}
 
 fn done(result: crate::observer::Result<()>) -> Outcome {
     Ok(result.map(|()| 0)?)

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::sync::OnceLock;
 
-use super::last_error;
+use super::{last_error, put_text};
 use crate::status::{Errno, SHMHOT_EFORK, SHMHOT_EPANIC, SHMHOT_ETHREAD, SHMHOT_EUNHEALTHY};
 
 /// Version of the ABI that this header describes. A library of another version must not be used.
@@ -77,14 +77,8 @@ pub unsafe extern "C" fn shmhot_last_error(buf: *mut c_char, cap: usize) -> i32 
     }
     last_error(|last| {
         let text = last.text();
-        if cap > 0 {
-            let len = text.len().min(cap - 1);
-            // SAFETY: `len + 1` is at most `cap`, for which the caller vouches.
-            unsafe {
-                std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len);
-                buf.add(len).write(0);
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { put_text(text, buf, cap) };
         text.len() as i32
     })
 }

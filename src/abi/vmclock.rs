@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use static_assertions::{assert_impl_all, const_assert_eq};
 
-use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_options};
+use super::{Extensible, Refusal, call, free, give, guard, path_from, put, read_options, timeout};
 use crate::vmclock::{Calibrator, Clock, Error, Options, Snapshot, Time, Writer};
 
 /// Flag of a handle: reads the file by system calls instead of a mapping, so that a file which somebody cuts is an
@@ -48,6 +48,7 @@ pub struct vmclock_options_t {
 // SAFETY: integers only, the first one a size_t.
 unsafe impl Extensible for vmclock_options_t {}
 
+const_assert_eq!(VMCLOCK_NO_TIMEOUT, u32::MAX); // as `timeout` has it
 const_assert_eq!(size_of::<vmclock_options_t>(), size_of::<usize>() + 8);
 
 /// Opens a page for reading: a device of the kernel, a file, or POSIX shared memory by its path below /dev/shm.
@@ -373,8 +374,4 @@ pub unsafe extern "C" fn vmclock_calibrator_measure(
 pub unsafe extern "C" fn vmclock_calibrator_close(calibrator: *mut vmclock_calibrator_t) -> i32 {
     // SAFETY: the caller's promise.
     guard(|| unsafe { free::<_, Error>(calibrator) })
-}
-
-fn timeout(timeout_ms: u32) -> Option<Duration> {
-    (timeout_ms != VMCLOCK_NO_TIMEOUT).then(|| Duration::from_millis(timeout_ms.into()))
 }
